@@ -1,0 +1,268 @@
+"""What the REST API says: the nouns of the search, as JSON."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from search.problems import Problem as Problem
+from search.recipe import Recipe
+from search.spec import SearchSpec
+
+State = Literal["surveying", "running", "paused", "finished", "cancelled", "failed"]
+
+
+class View(BaseModel):
+    """A response body."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class ScoreView(View):
+    """One metric as users know it: a minimized metric in its own sign, null where not finite."""
+
+    value: float | None
+    stderr: float | None
+    count: int
+    higher_is_better: bool
+
+
+class TimingsView(View):
+    """Wall-clock seconds of an evaluation."""
+
+    merge_s: float
+    forward_s: float
+    other_s: float
+
+
+class OriginView(View):
+    """Which move made the candidate, from which ordinals."""
+
+    move: str
+    parents: list[int]
+    detail: dict[str, float | str]
+
+
+class CandidateView(View):
+    """A row of the log. ``seq`` is null and ``state`` pending until its outcome is recorded."""
+
+    ordinal: int
+    state: Literal["pending", "scored", "infeasible"]
+    seq: int | None
+    origin: OriginView
+    label: str
+    """What plots call it: a parent's name, ``base``, ``average``, else ``#ordinal``."""
+    digest: str
+    scores: dict[str, ScoreView]
+    reason: str | None = None
+    timings: TimingsView | None = None
+    worker: str | None = None
+    on_front: bool = False
+    proposed_at: datetime
+    recorded_at: datetime | None = None
+
+
+class CandidateDetail(CandidateView):
+    """One candidate whole."""
+
+    recipe: Recipe
+    mergekit: str | None
+    """mergekit's YAML, where the recipe has one."""
+
+
+class Progress(View):
+    """How far a search is."""
+
+    proposed: int
+    scored: int
+    infeasible: int
+    evaluations: int
+    """The budget, extensions included."""
+    seconds_left: float | None
+
+
+class ObjectiveView(View):
+    """An objective and how to read it."""
+
+    key: str
+    task: str
+    metric: str
+    weight: float
+    higher_is_better: bool
+
+
+class SearchView(View):
+    """One search."""
+
+    id: str
+    name: str
+    state: State
+    created_at: datetime
+    method: str
+    optimizer: str
+    objectives: list[ObjectiveView]
+    progress: Progress
+    best: CandidateView | None
+    front_size: int
+    hypervolume: float | None
+    seq: int
+    """Of its newest event."""
+    problems: list[Problem] = []
+    """Why it failed."""
+
+
+class SearchDetail(SearchView):
+    """One search whole."""
+
+    spec: SearchSpec
+    baselines: list[CandidateView]
+    hypervolume_history: list[tuple[int, float]]
+    """(evaluations, hypervolume), thinned to at most 500 points."""
+
+
+class SearchPage(View):
+    """Searches, newest first; ``next`` is the cursor of the next page."""
+
+    items: list[SearchView]
+    next: str | None
+
+
+class CandidatePage(View):
+    """Candidates by ordinal; ``next`` is the ``after`` of the next page."""
+
+    items: list[CandidateView]
+    next: int | None
+
+
+class FrontView(View):
+    """The candidates that no other dominates in the chosen objectives."""
+
+    objectives: list[ObjectiveView]
+    items: list[CandidateView]
+
+
+class Command(BaseModel):
+    """Something to do to a running search. ``evaluations`` is how many more an extension allows."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["pause", "resume", "extend", "cancel"]
+    evaluations: int | None = None
+
+
+class EventView(View):
+    """One entry of a search's log: the ``data`` of a server-sent event whose id is ``seq``."""
+
+    seq: int
+    kind: str
+    """surveyed, failed, scored, infeasible, pause, resume, extend, cancel, finished,
+    checkpoint_requested, checkpoint_stored, checkpoint_failed."""
+    ordinal: int | None
+    at: datetime
+    candidate: CandidateView | None = None
+    progress: Progress | None = None
+    hypervolume: float | None = None
+    state: State | None = None
+    detail: dict[str, Any] = {}
+
+
+class CheckpointView(View):
+    """The checkpoint of a candidate."""
+
+    state: Literal["requested", "stored", "failed"]
+    ordinal: int
+    digest: str
+    files: dict[str, FileView]
+    scores: dict[str, ScoreView]
+    """On the report split."""
+    reason: str | None = None
+
+
+class FileView(View):
+    """One file of a checkpoint."""
+
+    sha256: str
+    size_bytes: int
+
+
+class Validation(View):
+    """What is wrong with a spec (nothing, when ``problems`` is empty), and what it would cost."""
+
+    valid: bool
+    problems: list[Problem]
+    genes: int = 0
+    parameters: int = 0
+    """Elements of the model."""
+    memory_bytes: int = 0
+    """Resident on a worker: base, parents and the model."""
+    checkpoint_bytes: int = 0
+    warnings: list[Problem] = []
+
+
+class ParameterView(View):
+    """A declared parameter of a merge method."""
+
+    name: str
+    description: str
+    kind: str
+    per_parent: bool
+    default: float | bool | str
+    low: float | None
+    high: float | None
+    minimum: float | None
+    maximum: float | None
+    log: bool
+    choices: list[str]
+
+
+class MethodView(View):
+    """A merge method."""
+
+    name: str
+    summary: str
+    source: str
+    uses_base: bool
+    minimum_parents: int
+    maximum_parents: int | None
+    parameters: list[ParameterView]
+
+
+class OptimizerView(View):
+    """An optimizer; ``options`` is the JSON schema of what may stand beside its name."""
+
+    name: str
+    summary: str
+    source: str
+    options: dict[str, Any]
+
+
+class MetricView(View):
+    """A metric of a task."""
+
+    name: str
+    higher_is_better: bool
+
+
+class TaskView(View):
+    """A task that can be an objective."""
+
+    name: str
+    output_type: str
+    metrics: list[MetricView]
+    examples: dict[str, int]
+    """Per split, where known without loading data."""
+
+
+class ModelView(View):
+    """A checkpoint folder found below a model root."""
+
+    path: str
+    parameters: int | None
+    architecture: str | None
+    dtype: str | None
+    problem: str | None = None
+
+
+CheckpointView.model_rebuild()

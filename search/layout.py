@@ -1,0 +1,220 @@
+"""The shape of a model, from tensor names alone: which tensors, in which order, in which blocks."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Module = Literal["attention", "mlp", "norm"]
+
+_LAYER = re.compile(r"^(?P<stack>.*?)\.(?P<index>\d+)\.(?P<rest>.+)$")
+_MODULES: tuple[tuple[Module, re.Pattern[str]], ...] = (
+    ("norm", re.compile(r"norm|\bln(_|\d)|layernorm", re.I)),
+    ("attention", re.compile(r"attn|attention", re.I)),
+    ("mlp", re.compile(r"mlp|feed_?forward|ffn|expert|moe|\bfc\d|\bdense_", re.I)),
+)
+_EMBEDDING = re.compile(r"embed|\bwte\b|\bwpe\b|\bshared\b", re.I)
+_HEAD = re.compile(r"lm_head|embed_out|^output\b|^score\b", re.I)
+_NORM = re.compile(r"norm|\bln_", re.I)
+
+
+class LayerGroups(BaseModel):
+    """Blocks of ``layers`` consecutive layers, split further by kind of module.
+
+    Tensors of a layer that belong to none of ``modules`` form the group's ``rest``. Embeddings, head
+    and final norm are always blocks of their own.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    layers: Annotated[int, Field(ge=1, description="consecutive layers in one block")] = 1
+    modules: tuple[Module, ...] = ()
+
+
+class Segments(BaseModel):
+    """Blocks that are ranges of the flattened model (the layout's tensors end to end, row-major).
+
+    ``boundaries`` has one entry more than there are blocks, from 0 to the number of elements.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    boundaries: tuple[int, ...]
+
+
+Partition = Literal["model", "tensor"] | LayerGroups | Segments
+
+
+class Tensor(BaseModel):
+    """Name, shape and dtype (safetensors spelling, such as ``BF16``) of one stored tensor."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Elements ``start`` to ``stop`` of a flattened tensor (all of it, but for segments)."""
+
+    tensor: str
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Part of a model that shares its merge parameters."""
+
+    name: str
+    pieces: tuple[Piece, ...]
+
+
+class Layout(BaseModel):
+    """The floating-point tensors of the base that are merged, once each, in model order.
+
+    Model order is embeddings, layers by number, final norm, head; by name within a layer.
+    ``aliases`` maps the name of a tied tensor to the one that it shares its memory with.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    tensors: tuple[Tensor, ...]
+    aliases: Mapping[str, str] = {}
+
+    @classmethod
+    def of(cls, tensors: Iterable[Tensor], aliases: Mapping[str, str] | None = None) -> Layout:
+        """Put the tensors in model order and leave the aliases out."""
+        tied = dict(aliases or {})
+        kept = (tensor for tensor in tensors if tensor.name not in tied)
+        return cls(tensors=tuple(sorted(kept, key=lambda t: _model_order(t.name))), aliases=tied)
+
+    @cached_property
+    def size(self) -> int:
+        """Number of elements of the flattened model."""
+        return sum(tensor.size for tensor in self.tensors)
+
+    @cached_property
+    def offsets(self) -> tuple[int, ...]:
+        """Where each tensor starts in the flattened model, then its end."""
+        ends = [0]
+        for tensor in self.tensors:
+            ends.append(ends[-1] + tensor.size)
+        return tuple(ends)
+
+    @cached_property
+    def layer_count(self) -> int:
+        """Number of layers of the longest stack."""
+        return max(
+            (index + 1 for t in self.tensors if (index := _layer(t.name)[1]) >= 0), default=0
+        )
+
+    def blocks(self, partition: Partition) -> tuple[Block, ...]:
+        """The blocks of a partition, in model order of their first tensor."""
+        match partition:
+            case "model":
+                return (Block("model", tuple(self._whole(t) for t in self.tensors)),)
+            case "tensor":
+                return tuple(Block(t.name, (self._whole(t),)) for t in self.tensors)
+            case LayerGroups():
+                return self._layer_groups(partition)
+            case Segments(boundaries=boundaries):
+                return tuple(
+                    self._segment(start, stop)
+                    for start, stop in zip(boundaries, boundaries[1:], strict=False)
+                )
+
+    def grid(self, cells: int = 512) -> tuple[int, ...]:
+        """Boundaries at every tensor, and inside large tensors so that no cell exceeds size/cells.
+
+        The places at which M2N2 may split a model: fine enough that a small one can be cut anywhere.
+        """
+        step = max(1, math.ceil(self.size / cells))
+        cuts = {self.size}
+        for tensor, start in zip(self.tensors, self.offsets, strict=False):
+            cuts.update(range(start, start + tensor.size, step))
+        return tuple(sorted(cuts))
+
+    @staticmethod
+    def _whole(tensor: Tensor) -> Piece:
+        return Piece(tensor.name, 0, tensor.size)
+
+    def _layer_groups(self, groups: LayerGroups) -> tuple[Block, ...]:
+        pieces: dict[str, list[Piece]] = {}
+        for tensor in self.tensors:
+            pieces.setdefault(self._group_of(tensor.name, groups), []).append(self._whole(tensor))
+        return tuple(Block(name, tuple(members)) for name, members in pieces.items())
+
+    def _group_of(self, name: str, groups: LayerGroups) -> str:
+        stack, index, rest = _layer(name)
+        if index < 0:
+            return _outside(name)
+        first = index // groups.layers * groups.layers
+        last = min(first + groups.layers, self._depth(stack)) - 1
+        label = f"{stack}.{first}" if first == last else f"{stack}.{first}-{last}"
+        if not groups.modules:
+            return label
+        module = next((m for m, pattern in _MODULES if pattern.search(rest)), None)
+        return f"{label}.{module if module in groups.modules else 'rest'}"
+
+    def _depth(self, stack: str) -> int:
+        return self._depths[stack]
+
+    @cached_property
+    def _depths(self) -> dict[str, int]:
+        depths: dict[str, int] = {}
+        for tensor in self.tensors:
+            stack, index, _ = _layer(tensor.name)
+            depths[stack] = max(depths.get(stack, 0), index + 1)
+        return depths
+
+    def _segment(self, start: int, stop: int) -> Block:
+        pieces = []
+        for tensor, offset in zip(self.tensors, self.offsets, strict=False):
+            low, high = max(start, offset), min(stop, offset + tensor.size)
+            if low < high:
+                pieces.append(Piece(tensor.name, low - offset, high - offset))
+        return Block(f"{start}:{stop}", tuple(pieces))
+
+
+def _layer(name: str) -> tuple[str, int, str]:
+    """Split ``model.layers.3.mlp.up.weight`` into stack, 3, rest; index -1 outside of layers.
+
+    The stack loses its ``model.`` or ``transformer.`` so that labels stay short.
+    """
+    match = _LAYER.match(name)
+    if match is None:
+        return "", -1, name
+    stack = match["stack"].removeprefix("model.").removeprefix("transformer.")
+    return stack, int(match["index"]), match["rest"]
+
+
+def _outside(name: str) -> str:
+    if _HEAD.search(name):
+        return "head"
+    if _EMBEDDING.search(name):
+        return "embed"
+    return "final_norm" if _NORM.search(name) else "other"
+
+
+_OUTSIDE_RANK = {"embed": 0, "other": 0, "final_norm": 2, "head": 3}
+
+
+def _model_order(name: str) -> tuple[int, str, int, str]:
+    stack, index, rest = _layer(name)
+    if index < 0:
+        return (_OUTSIDE_RANK[_outside(name)], "", 0, name)
+    return (1, stack, index, rest)

@@ -1,0 +1,72 @@
+"""What a merge method asks for: its parameters, whether it needs the base, how many parents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Kind = Literal["float", "flag", "choice"]
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One declared parameter of a merge method.
+
+    Args:
+        name: as written in a spec and in mergekit's YAML.
+        description: a short sentence with units.
+        kind: ``float`` can be searched, a ``flag`` (bool) or a ``choice`` can only be fixed.
+        per_parent: one value per parent, or one for all.
+        default: used where the spec is silent; for a searched float also the centre of its range.
+        low, high: range that is searched when the spec says ``search`` without bounds.
+        minimum, maximum: values outside are refused; both inclusive.
+        log: searched on a logarithmic scale.
+        choices: the values of a ``choice``.
+    """
+
+    name: str
+    description: str
+    kind: Kind = "float"
+    per_parent: bool = False
+    default: float | bool | str = 1.0
+    low: float = 0.0
+    high: float = 1.0
+    minimum: float = float("-inf")
+    maximum: float = float("inf")
+    log: bool = False
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MethodDeclaration:
+    """All that the search knows of a merge method.
+
+    Args:
+        name: as written in a spec.
+        summary: one sentence for the catalogue.
+        source: where it is defined ("Yadav et al. 2023, arXiv:2306.01708").
+        parameters: in the order of the genome.
+        uses_base: the formula reads the base (task vectors).
+        minimum_parents, maximum_parents: how many parents it takes; None means any number.
+        parent_values: parameter values (besides ``weight``) under which one-hot weights give exactly that
+            parent; None when the method has no such point.
+        mergekit: the method's name in a mergekit YAML, where one exists.
+    """
+
+    name: str
+    summary: str
+    source: str
+    parameters: tuple[Parameter, ...]
+    uses_base: bool
+    minimum_parents: int = 1
+    maximum_parents: int | None = None
+    parent_values: Mapping[str, float | bool] | None = field(default_factory=dict)
+    mergekit: str | None = None
+
+    def parameter(self, name: str) -> Parameter:
+        """The parameter called ``name``; KeyError when there is none."""
+        for parameter in self.parameters:
+            if parameter.name == name:
+                return parameter
+        raise KeyError(name)

@@ -1,0 +1,109 @@
+"""The fold: a search as a deterministic function of its spec and the scores."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from search.optimizer import Optimizer
+from search.outcome import Candidate, Origin, Outcome
+from search.recipe import Recipe, mixture
+from search.space import SearchSpace
+from search.spec import BASE
+
+
+class SearchRun:
+    """Proposes candidates and absorbs outcomes, in one order only.
+
+    Candidate ``n`` is proposed from exactly the outcomes 0 to ``n - parallel``: not fewer, although more
+    may be known already. So the sequence of candidates depends on the spec, the seed and the scores alone,
+    not on the number of workers, the order of their answers, or crashes; and a later extension of the
+    budget continues the very sequence that a larger budget would have had.
+
+    Args:
+        opening: candidates that every search starts with (see `opening`).
+        optimizer: asked for all others.
+        parallel: candidates in flight.
+        seed: of the search.
+    """
+
+    def __init__(
+        self, opening: tuple[Candidate, ...], optimizer: Optimizer, *, parallel: int, seed: int
+    ) -> None:
+        self._opening = opening
+        self._optimizer = optimizer
+        self._parallel = parallel
+        self._seed = seed
+        self.absorbed = 0
+
+    def needed(self, ordinal: int) -> int:
+        """How many outcomes, from ordinal 0 on, must be absorbed before this candidate is proposed."""
+        return max(0, ordinal - self._parallel + 1)
+
+    def propose(self, ordinal: int) -> Candidate:
+        """The candidate at an ordinal; changes nothing."""
+        if self.absorbed != self.needed(ordinal):
+            raise ValueError(
+                f"candidate {ordinal} follows from {self.needed(ordinal)} outcomes, {self.absorbed} are absorbed"
+            )
+        if ordinal < len(self._opening):
+            return self._opening[ordinal]
+        return self._optimizer.ask(ordinal, np.random.default_rng([self._seed, ordinal]))
+
+    def absorb(self, outcome: Outcome) -> None:
+        """Learn from the next outcome; they come in ordinal order."""
+        if outcome.candidate.ordinal != self.absorbed:
+            raise ValueError(f"expected outcome {self.absorbed}, got {outcome.candidate.ordinal}")
+        self._optimizer.tell(outcome)
+        self.absorbed += 1
+
+
+def opening(space: SearchSpace) -> tuple[Candidate, ...]:
+    """What every search measures first, whatever its optimizer.
+
+    The baselines: the base, each parent, their uniform average, as they are. Then, where the method's
+    space does not contain a parent exactly, the nearest point that it has. A baseline that the space
+    contains carries its genome, so that optimizers learn from it.
+    """
+    count = len(space.parents)
+    one_hot = [tuple(float(i == j) for j in range(count)) for i in range(count)]
+    uniform = (1.0 / count,) * count
+    starts = [("parent", name, weight) for name, weight in zip(space.parents, one_hot, strict=True)]
+    if count > 1:
+        starts.append(("average", "average", uniform))
+    recipes: list[tuple[Recipe, Origin, tuple[float, ...] | None]] = [
+        (mixture((BASE,), (1.0,)), Origin("base"), None)
+    ]
+    warm = []
+    for move, label, weight in starts:
+        genome = _warm_start(space, weight)
+        exact = genome is not None and _contains(space, weight, move)
+        origin = Origin(move, detail={"name": label})
+        recipes.append((mixture(space.parents, weight), origin, genome if exact else None))
+        if genome is not None and not exact:
+            warm.append(
+                (space.decode(genome), Origin("warm_start", detail={"name": label}), genome)
+            )
+    return tuple(
+        Candidate(ordinal, recipe, origin, genome)
+        for ordinal, (recipe, origin, genome) in enumerate([*recipes, *warm])
+    )
+
+
+def _warm_start(space: SearchSpace, weight: tuple[float, ...]) -> tuple[float, ...] | None:
+    """The point of the space nearest to a mixture of parents, or None when no weight is searched."""
+    if all(gene.parameter != "weight" for gene in space.genes):
+        return None
+    values: dict[str, object] = {**(space.declaration.parent_values or {}), "weight": weight}
+    return tuple(float(u) for u in space.encode(values))  # type: ignore[arg-type]
+
+
+def _contains(space: SearchSpace, weight: tuple[float, ...], move: str) -> bool:
+    """Whether the method can express this mixture exactly.
+
+    Averages are only exact for methods that are linear in the weights whatever the other parameters; those
+    declare no further values.
+    """
+    values = space.declaration.parent_values
+    if values is None or (move == "average" and values):
+        return False
+    return space.reaches({**values, "weight": weight})

@@ -1,0 +1,237 @@
+"""The search space: named genes, and the one place where bounds are handled."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search.layout import Layout
+from search.method import MethodDeclaration, Parameter
+from search.problems import Invalid, Problem
+from search.recipe import Recipe, Value
+from search.registry import suggestion
+from search.spec import Range, SearchSpec
+
+# A point of the unit cube, (dim,) float64.
+Genome = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Gene:
+    """One searched coefficient: a parameter in a block, for one parent or for all."""
+
+    block: int
+    parameter: str
+    parent: int | None
+    low: float
+    high: float
+    log: bool
+
+    def value(self, unit: float) -> float:
+        """Map [0, 1] onto the range; strictly increasing, both bounds exact."""
+        if unit <= 0.0:
+            return self.low
+        if unit >= 1.0:
+            return self.high
+        if self.log:
+            return math.exp(math.log(self.low) + unit * (math.log(self.high) - math.log(self.low)))
+        return self.low + unit * (self.high - self.low)
+
+    def unit(self, value: float) -> float:
+        """Inverse of ``value``; values outside of the range go to the nearer bound."""
+        clipped = min(max(value, self.low), self.high)
+        if self.log:
+            return (math.log(clipped) - math.log(self.low)) / (
+                math.log(self.high) - math.log(self.low)
+            )
+        return (clipped - self.low) / (self.high - self.low)
+
+
+class SearchSpace:
+    """Ordered genes and how a point of the unit cube becomes a recipe.
+
+    Args:
+        declaration: the merge method.
+        spec: parents, blocks and parameters are read from it.
+        layout: of the base.
+
+    Raises:
+        Invalid: an unknown parameter, a range outside of the declared limits, a parameter that cannot be
+            searched, too few or too many parents.
+    """
+
+    def __init__(self, declaration: MethodDeclaration, spec: SearchSpec, layout: Layout) -> None:
+        problems = _check(declaration, spec)
+        if problems:
+            raise Invalid(problems)
+        self.declaration = declaration
+        self.parents = tuple(parent.name for parent in spec.parents)
+        self.partition = spec.space.blocks
+        self.seed = spec.seed
+        self.blocks = tuple(block.name for block in layout.blocks(self.partition))
+        self._given = spec.space.parameters
+        self.genes = tuple(self._genes())
+
+    @property
+    def dim(self) -> int:
+        """Number of genes."""
+        return len(self.genes)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """A readable name for each gene: ``layers.0-1.mlp/weight/add``."""
+        return tuple(
+            "/".join(
+                (
+                    self.blocks[g.block],
+                    g.parameter,
+                    *([] if g.parent is None else [self.parents[g.parent]]),
+                )
+            )
+            for g in self.genes
+        )
+
+    def decode(self, genome: Sequence[float] | Genome) -> Recipe:
+        """The recipe at a point of the unit cube. Different points give different recipes."""
+        if len(genome) != self.dim:
+            raise ValueError(f"expected a genome of {self.dim} genes, got {len(genome)}")
+        tables: dict[str, list[Any]] = {
+            p.name: [[0.0] * len(self.parents) if p.per_parent else 0.0 for _ in self.blocks]
+            for p in self.declaration.parameters
+            if self._range(p) is not None
+        }
+        for gene, unit in zip(self.genes, genome, strict=True):
+            value = gene.value(float(unit))
+            if gene.parent is None:
+                tables[gene.parameter][gene.block] = value
+            else:
+                tables[gene.parameter][gene.block][gene.parent] = value
+        parameters = {
+            p.name: self._fixed(p) for p in self.declaration.parameters if p.name not in tables
+        }
+        for name, rows in tables.items():
+            parameters[name] = tuple(tuple(row) if isinstance(row, list) else row for row in rows)
+        return Recipe(
+            method=self.declaration.name,
+            parents=self.parents,
+            partition=self.partition,
+            blocks=self.blocks,
+            parameters=parameters,
+            seed=self.seed,
+        )
+
+    def encode(self, values: dict[str, float | Sequence[float]]) -> Genome:
+        """The point nearest to some parameter values, the same in every block; defaults elsewhere."""
+        genome = np.empty(self.dim)
+        for position, gene in enumerate(self.genes):
+            value: Any = values.get(
+                gene.parameter, self.declaration.parameter(gene.parameter).default
+            )
+            if gene.parent is not None and not isinstance(value, int | float):
+                value = value[gene.parent]
+            genome[position] = gene.unit(float(value))
+        return genome
+
+    def reaches(self, values: dict[str, float | bool | Sequence[float]]) -> bool:
+        """Whether parameters can take exactly these values, in every block."""
+        return all(
+            self._reaches(self.declaration.parameter(name), value) for name, value in values.items()
+        )
+
+    def _reaches(self, parameter: Parameter, value: Any) -> bool:
+        wanted = list(value) if isinstance(value, Sequence) else [value]
+        bounds = self._range(parameter)
+        if bounds is not None:
+            return all(bounds.low <= w <= bounds.high for w in wanted)
+        fixed = self._fixed(parameter)
+        if isinstance(fixed, tuple):
+            fixed = fixed[0]
+        have = list(fixed) if isinstance(fixed, tuple) else [fixed]
+        return all(h == w for h, w in zip(have * len(wanted), wanted * len(have), strict=True))
+
+    def _genes(self) -> list[Gene]:
+        genes = []
+        for block in range(len(self.blocks)):
+            for parameter in self.declaration.parameters:
+                bounds = self._range(parameter)
+                if bounds is None:
+                    continue
+                parents = range(len(self.parents)) if parameter.per_parent else [None]
+                genes += [
+                    Gene(block, parameter.name, parent, bounds.low, bounds.high, bounds.log)
+                    for parent in parents
+                ]
+        return genes
+
+    def _range(self, parameter: Parameter) -> Range | None:
+        given = self._given.get(parameter.name)
+        return given if isinstance(given, Range) else None
+
+    def _fixed(self, parameter: Parameter) -> Value:
+        given = self._given.get(parameter.name, parameter.default)
+        if isinstance(given, tuple):
+            return tuple(given for _ in self.blocks)
+        if isinstance(given, Range):
+            raise TypeError(f"{parameter.name} is searched")
+        if parameter.kind == "float":
+            return float(given)
+        return given
+
+
+def _check(declaration: MethodDeclaration, spec: SearchSpec) -> list[Problem]:
+    problems = []
+    count, most = len(spec.parents), declaration.maximum_parents
+    if count < declaration.minimum_parents or (most is not None and count > most):
+        wanted = (
+            f"{declaration.minimum_parents}"
+            if declaration.minimum_parents == most
+            else (f"at least {declaration.minimum_parents}" if most is None else f"at most {most}")
+        )
+        problems.append(
+            Problem(
+                field="parents", message=f"'{declaration.name}' takes {wanted} parents, got {count}"
+            )
+        )
+    known = {parameter.name: parameter for parameter in declaration.parameters}
+    for name, given in spec.space.parameters.items():
+        field = f"space.parameters.{name}"
+        if name not in known:
+            message = f"'{declaration.name}' has no such parameter; {suggestion(name, known)}"
+            problems.append(Problem(field=field, message=message))
+        elif (message := _misfit(known[name], given, count)) is not None:
+            problems.append(Problem(field=field, message=message))
+    return problems
+
+
+def _misfit(parameter: Parameter, given: object, parents: int) -> str | None:
+    """Why a value does not fit a parameter, or None when it does."""
+    if parameter.kind == "flag":
+        return (
+            None if isinstance(given, bool) else "is either true or false, and cannot be searched"
+        )
+    if parameter.kind == "choice":
+        if given in parameter.choices:
+            return None
+        return f"is one of {', '.join(parameter.choices)}, and cannot be searched"
+    if isinstance(given, bool | str):
+        return f"is a number or a range, not {given!r}"
+    if isinstance(given, tuple):
+        if not parameter.per_parent:
+            return "is one number for all parents, not a list"
+        if len(given) != parents:
+            return f"has {len(given)} values for {parents} parents"
+        numbers = list(given)
+    elif isinstance(given, Range):
+        numbers = [given.low, given.high]
+    else:
+        numbers = [float(given)]  # type: ignore[arg-type]  # int or float: every other case is above
+    wrong = [n for n in numbers if not parameter.minimum <= n <= parameter.maximum]
+    if wrong:
+        limits = f"between {parameter.minimum:g} and {parameter.maximum:g}"
+        return f"must lie {limits}, not {wrong[0]:g}: {parameter.description}"
+    return None

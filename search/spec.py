@@ -1,0 +1,217 @@
+"""What the user asks for, as written: frozen, and checked as far as it can be without any file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from search.layout import LayerGroups
+from search.problems import Invalid, Problem
+from search.registry import suggestion
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$")]
+DType = Literal["auto", "float32", "bfloat16", "float16"]
+
+BASE = "base"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ModelRef(_Part):
+    """A checkpoint folder below one of the model roots, or a pinned Hub revision already in its cache."""
+
+    path: str | None = Field(default=None, min_length=1, max_length=4096)
+    hub: str | None = Field(default=None, pattern=r"^[\w.-]+/[\w.-]+$")
+    revision: str | None = Field(default=None, pattern=r"^[0-9a-f]{40}$")
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.path is None) == (self.hub is None):
+            raise ValueError("name either a path or a hub model")
+        if (self.hub is None) != (self.revision is None):
+            raise ValueError(
+                "a hub model needs a revision (the 40 digits of a commit), a path has none"
+            )
+        return self
+
+
+def _not_base(name: str) -> str:
+    if name == BASE:
+        raise ValueError("'base' is taken: it always means the base model")
+    return name
+
+
+class Parent(ModelRef):
+    """A fine-tuned checkpoint under the name by which recipes and plots call it."""
+
+    name: Annotated[Name, AfterValidator(_not_base)]
+
+
+class Range(_Part):
+    """Search this parameter between two bounds, both reachable."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if not self.low < self.high:
+            raise ValueError(f"low is {self.low} and high is {self.high}; low must be below high")
+        if self.log and self.low <= 0:
+            raise ValueError(f"a logarithmic range must start above 0, not at {self.low}")
+        return self
+
+
+class Space(_Part):
+    """Which parameters are searched, and in how many separate blocks of the model."""
+
+    blocks: Literal["model", "tensor"] | LayerGroups = "model"
+    parameters: dict[str, Range | bool | float | str | tuple[float, ...]] = {}
+
+
+class Objective(_Part):
+    """One metric of one task. ``weight`` counts where a single number is needed (CMA-ES, best)."""
+
+    task: str = Field(min_length=1, max_length=200)
+    metric: str = Field(min_length=1, max_length=100)
+    weight: float = Field(default=1.0, gt=0)
+
+    @property
+    def key(self) -> str:
+        """The name of its scores."""
+        return f"{self.task}/{self.metric}"
+
+
+class OptimizerChoice(BaseModel):
+    """An optimizer and its options; which options there are is the optimizer's own declaration."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+
+    name: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Everything but the name."""
+        return dict(self.model_extra or {})
+
+
+class Budget(_Part):
+    """How much is spent.
+
+    ``parallel`` candidates are in flight at most; it is part of the spec because the sequence of
+    candidates depends on it. A few times the number of worker slots leaves nobody idle.
+    """
+
+    evaluations: int = Field(ge=1, le=1_000_000)
+    parallel: int = Field(default=8, ge=1, le=1024)
+
+
+class SearchSpec(_Part):
+    """A whole search; the same spec and seed give the same candidates."""
+
+    name: Name
+    base: ModelRef
+    parents: tuple[Parent, ...] = Field(min_length=1, max_length=64)
+    method: str = Field(min_length=1, max_length=100)
+    space: Space = Space()
+    objectives: tuple[Objective, ...] = Field(min_length=1, max_length=16)
+    optimizer: OptimizerChoice
+    budget: Budget
+    dtype: DType = "auto"
+    seed: int = Field(default=0, ge=0, lt=2**63)
+
+    @model_validator(mode="after")
+    def _no_duplicates(self) -> Self:
+        for what, names in (
+            ("parents", [parent.name for parent in self.parents]),
+            ("objectives", [objective.key for objective in self.objectives]),
+        ):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise ValueError(f"{what} must differ; given more than once: {', '.join(twice)}")
+        return self
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the canonical JSON, in hex."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def parse_spec(document: Any) -> SearchSpec:
+    """The spec in a parsed YAML or JSON document.
+
+    Raises:
+        Invalid: with every problem that can be seen without reading a file or a registry.
+    """
+    try:
+        return SearchSpec.model_validate(document)
+    except ValidationError as error:
+        raise Invalid(problems_of(error, SearchSpec)) from None
+
+
+def problems_of(error: ValidationError, model: type[BaseModel], prefix: str = "") -> list[Problem]:
+    """Pydantic's errors as problems: paths as the user wrote them, near matches for unknown fields."""
+    problems = {}
+    for item in error.errors(include_url=False, include_context=False):
+        location = [part for part in item["loc"] if not _is_union_tag(part)]
+        field = prefix + field_path(location)
+        message = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "extra_forbidden" and location:
+            message = (
+                f"unknown field; {suggestion(str(location[-1]), _fields_at(model, location[:-1]))}"
+            )
+        elif item["type"] == "missing":
+            message = "is required"
+        elif not isinstance(item["input"], dict | list | tuple):
+            message += f" (got {_short(item['input'])})"
+        problems.setdefault((field, message), Problem(field=field or "spec", message=message))
+    return list(problems.values())
+
+
+def field_path(location: Iterable[str | int]) -> str:
+    """``("parents", 1, "path")`` as ``parents[1].path``."""
+    path = ""
+    for part in location:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
+    return path
+
+
+def _is_union_tag(part: str | int) -> bool:
+    """Pydantic puts the member of a union into the path; users have never heard of it."""
+    tags = {"LayerGroups", "Range", "bool", "float", "str", "int"}
+    return isinstance(part, str) and (part in tags or "[" in part)
+
+
+def _fields_at(model: type[BaseModel], location: list[str | int]) -> list[str]:
+    """Names of the fields of the model that a location leads to; empty where it cannot be followed."""
+    here: Any = model
+    for part in location:
+        if isinstance(part, int):
+            continue
+        annotation = here.model_fields[part].annotation if part in here.model_fields else None
+        here = next((m for m in _models_in(annotation) if m is not None), None)
+        if here is None:
+            return []
+    return list(here.model_fields)
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [m for argument in getattr(annotation, "__args__", ()) for m in _models_in(argument)]
+
+
+def _short(value: object) -> str:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,117 @@
+"""The two messages between a controller and its workers: small, plain, self-contained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from evals.suite import Suite
+from search.geometry import Geometry
+from search.outcome import Scores
+from search.recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Zoo:
+    """The models that recipes of one search are about, as folders that every worker can read.
+
+    ``parents`` maps names to folders in the order of the spec; ``dtype`` is float32, bfloat16 or float16.
+    """
+
+    base: str
+    parents: tuple[tuple[str, str], ...]
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluate:
+    """Merge a recipe into the resident model and score it."""
+
+    recipe: Recipe
+    suite: Suite
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """Read every weight once: check that all are finite, hash the files, measure the geometry."""
+
+    needs_geometry: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """Write a recipe's checkpoint folder to ``destination`` and score it on the report split.
+
+    ``card`` is what the model card says besides the recipe (search name, licences, scores so far).
+    """
+
+    recipe: Recipe
+    suite: Suite
+    destination: str
+    card: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A unit of work with all that a worker needs. ``id`` is unique among jobs in flight."""
+
+    id: str
+    zoo: Zoo
+    work: Evaluate | Survey | Export
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Wall-clock seconds of one evaluation: merging, the forward passes, everything else."""
+
+    merge_s: float
+    forward_s: float
+    other_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """Scores by objective, on the split that was asked for."""
+
+    scores: Scores
+    timings: Timings
+
+
+@dataclass(frozen=True, slots=True)
+class Surveyed:
+    """sha256 of every weight file, by ``model/file``, and the geometry where it was asked for."""
+
+    sha256: dict[str, str]
+    geometry: Geometry | None
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A finished checkpoint folder.
+
+    ``files`` maps names to (sha256, size in bytes). ``scores`` are those of the resident model on the report
+    split, and agree with those of the written folder as loaded by a fresh process.
+    """
+
+    files: dict[str, tuple[str, int]]
+    scores: Scores
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The work cannot be done, now or ever: the reason is for the user.
+
+    ``problems`` are (field or file, message) pairs where the models themselves are at fault.
+    """
+
+    reason: str
+    problems: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What came of a job, from which worker, at which attempt (1 is the first)."""
+
+    job: str
+    result: Evaluated | Surveyed | Exported | Rejected
+    worker: str
+    attempt: int = 1
