@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from search.geometry import Geometry
-from search.outcome import Candidate, Outcome
+from search.outcome import Candidate, Origin, Outcome, Scored
 from search.registry import Registry
-from search.space import SearchSpace
-from search.spec import Objective
+from search.space import Genome, SearchSpace
+from search.spec import Objective, SearchSpec
 
 
 class Options(BaseModel):
@@ -30,7 +31,8 @@ class Task:
         space: the genes.
         objectives: what is maximized, in order.
         opening: number of candidates that precede the optimizer's first: base, parents, average.
-        parallel: candidates in flight; before ask(n), outcomes 0 to n - parallel were told.
+        parallel: how many candidates are in flight; ask(n) has been told outcomes 0 to n -
+            parallel.
         seed: of the search.
         geometry: of the models, for an optimizer that needs it.
     """
@@ -41,6 +43,25 @@ class Task:
     parallel: int
     seed: int
     geometry: Geometry | None = None
+
+    def values(self, outcome: Outcome) -> NDArray[np.float64] | None:
+        """(objectives,) scores, or None where there is nothing to learn from: not scored, or NaN."""
+        if not isinstance(outcome, Scored):
+            return None
+        scores = np.array([outcome.scores[o.key].value for o in self.objectives], np.float64)
+        return scores if np.isfinite(scores).all() else None
+
+    def preference(self, values: NDArray[np.float64]) -> float:
+        """One number: the mean of (objectives,) scores by the objectives' weights."""
+        return float(np.average(values, weights=[o.weight for o in self.objectives]))
+
+    def candidate(self, ordinal: int, genome: Genome, origin: Origin) -> Candidate:
+        """The candidate at a point of the space."""
+        return Candidate(ordinal, self.space.decode(genome), origin, tuple(genome.tolist()))
+
+    def generator(self, *key: int) -> np.random.Generator:
+        """Randomness that belongs to the search and not to one candidate; differs by ``key``."""
+        return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key))
 
 
 class Optimizer(Protocol):
@@ -68,20 +89,25 @@ class Optimizer(Protocol):
 class OptimizerClass(Protocol):
     """An optimizer before it has something to work on."""
 
-    name: str
-    summary: str
-    source: str
-    options: type[Options]
-    needs_geometry: bool
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    source: ClassVar[str]
+    options: ClassVar[type[Options]]
+    needs_geometry: ClassVar[bool]
 
-    def __call__(self, task: Task, options: Options) -> Optimizer:
-        """Set to work."""
+    def __call__(self, task: Task, options: Any) -> Optimizer:
+        """Set to work; ``options`` is an instance of the class's own ``options``."""
 
     @staticmethod
-    def problems(
-        spec_method: str, dim: int, objectives: int, options: Options
-    ) -> Mapping[str, str]:
-        """Field -> message for what this optimizer cannot do."""
+    def problems(spec: SearchSpec, dim: int, options: Any, /) -> Mapping[str, str]:
+        """Field -> message for what this optimizer cannot do with a spec of ``dim`` genes."""
+
+
+def needs_genes(dim: int) -> dict[str, str]:
+    """The problem of a search that has nothing to choose, for optimizers that work on genomes."""
+    if dim > 0:
+        return {}
+    return {"space.parameters": "nothing is searched; give at least one a {low, high} range"}
 
 
 optimizers: Registry[OptimizerClass] = Registry("optimizer", "search.optimizers")

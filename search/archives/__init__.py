@@ -1,0 +1,1 @@
+"""Bounded sets of outcomes, each with its rule of admission."""

@@ -1,0 +1,131 @@
+"""CMA-ES on the weighted mean of the objectives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, ClassVar
+
+import cma
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from search.optimizer import Options, Task, needs_genes, optimizers
+from search.outcome import Candidate, Origin, Outcome
+from search.space import Genome
+from search.spec import SearchSpec
+
+# Above this a full covariance matrix costs more than it can learn within any budget.
+_FULL_COVARIANCE_DIM = 400
+
+
+class CMAESOptions(Options):
+    """Options of CMA-ES."""
+
+    population: Annotated[
+        int | None, Field(ge=5, le=1000, description="candidates per generation; 4 + 3 ln(genes)")
+    ] = None
+    step: Annotated[
+        float, Field(gt=0, le=1, description="initial step size, in units of a gene's range")
+    ] = 0.2
+
+
+@optimizers.register
+class CMAES:
+    """Samples from a normal distribution that follows the better half of its samples.
+
+    ``ask`` draws from the library's distribution, through its boundary handling, with the generator
+    of the candidate; the library's own samples are dropped. So in every generation some candidates
+    stem from the distribution before (as many as were in flight); they are told all the same.
+    A run that has converged starts again from the best genome with the initial step size.
+    """
+
+    name: ClassVar[str] = "cma_es"
+    summary: ClassVar[str] = "Follows the weighted mean of the objectives uphill; robust."
+    source: ClassVar[str] = "Hansen 2016, arXiv:1604.00772, as in the library cma"
+    options: ClassVar[type[Options]] = CMAESOptions
+    needs_geometry: ClassVar[bool] = False
+
+    def __init__(self, task: Task, options: CMAESOptions) -> None:
+        self._task = task
+        self._options = options
+        self._told = 0
+        average = task.space.encode({"weight": 1.0 / len(task.space.parents)})
+        self._best: tuple[float, Genome] = (-np.inf, average)
+        self._generation: list[tuple[Genome, float | None]] = []
+        self._restarts = 0
+        self._start()
+
+    def ask(self, ordinal: int, rng: np.random.Generator) -> Candidate:
+        es = self._strategy
+        # The library needs two dimensions: a single gene gets a partner that nothing depends on.
+        z = rng.standard_normal(es.N)
+        point = es.mean + es.sigma * es.sigma_vec * es.sm.transform(z)
+        inside = es.gp.pheno(point, into_bounds=es.boundary_handler.repair)
+        genome = np.clip(inside[: self._task.space.dim], 0.0, 1.0)
+        origin = Origin("sample", detail={"generation": float(es.countiter), "step": float(es.sigma)})
+        return self._task.candidate(ordinal, genome, origin)
+
+    def tell(self, outcome: Outcome) -> None:
+        self._told += 1
+        values = self._task.values(outcome)
+        value = None if values is None else self._task.preference(values)
+        if outcome.candidate.genome is not None:
+            genome = np.array(outcome.candidate.genome)
+            if value is not None and value > self._best[0]:
+                self._best = (value, genome)
+            if self._told > self._task.opening:
+                self._generation.append((genome, value))
+        if self._told == self._task.opening:
+            self._start()
+        elif len(self._generation) == self._strategy.popsize:
+            self._advance()
+
+    @staticmethod
+    def problems(spec: SearchSpec, dim: int, options: CMAESOptions) -> Mapping[str, str]:  # noqa: ARG004  # only genes matter
+        return needs_genes(dim)
+
+    def _start(self) -> None:
+        """A new distribution around the best genome that was told, else the uniform average."""
+        rng = self._task.generator(1, self._restarts)
+        self._restarts += 1
+        x0 = self._padded(self._best[1])
+        settings = {
+            "bounds": [0.0, 1.0],
+            "randn": lambda *shape: rng.standard_normal(shape),
+            "seed": np.nan,  # leave numpy's global generator alone
+            "AdaptSigma": cma.sigma_adaptation.CMAAdaptSigmaCSA,
+            "CMA_diagonal": len(x0) > _FULL_COVARIANCE_DIM,
+            "CMA_mirrors": 0,
+            "signals_filename": "",
+            "verbose": -10,
+            "verb_log": 0,
+        }
+        if self._options.population is not None:
+            settings["popsize"] = self._options.population
+        self._strategy = cma.CMAEvolutionStrategy(x0, self._options.step, settings)
+        self._refresh()
+
+    def _advance(self) -> None:
+        genomes = [self._padded(genome) for genome, _ in self._generation]
+        losses = _losses([value for _, value in self._generation])
+        self._generation = []
+        self._strategy.tell(genomes, losses)
+        if self._strategy.stop():
+            self._start()
+        else:
+            self._refresh()
+
+    def _refresh(self) -> None:
+        """Let the library update its sampling and expect a generation; its own points are dropped."""
+        self._strategy.ask()
+
+    def _padded(self, genome: Genome) -> NDArray[np.float64]:
+        return genome if len(genome) > 1 else np.append(genome, 0.5)
+
+
+def _losses(values: list[float | None]) -> list[float]:
+    """Values turned around for a minimizer; what was not scored is worse than all that was."""
+    scored = [-value for value in values if value is not None]
+    worst = max(scored, default=0.0) + 1.0
+    return [worst if value is None else -value for value in values]

@@ -1,0 +1,208 @@
+"""MAP: a quadratic surrogate per metric, its front by NSGA-III, and the truth about that front."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from math import comb
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+from pymoo.algorithms.moo.nsga3 import NSGA3
+from pymoo.core.problem import Problem
+from pymoo.optimize import minimize
+from pymoo.util.ref_dirs import get_reference_directions
+
+from search.optimizer import Options, Task, needs_genes, optimizers
+from search.optimizers.uniform import SobolPoints
+from search.outcome import Candidate, Origin, Outcome, Scored
+from search.pareto import front, hypervolume, reference_point
+from search.space import Genome, SearchSpace
+from search.spec import SearchSpec
+from search.surrogate import Surrogate, fit, link_for, shapes_for
+
+Matrix = NDArray[np.float64]
+Vector = NDArray[np.float64]
+
+# Exact hypervolumes get slow with the number of objectives.
+_MOST_OBJECTIVES_FOR_HYPERVOLUME = 5
+_LONGEST_QUEUE = 16
+# Genomes nearer than this are one and the same model for all that scores can tell.
+_SAME = 1e-3
+
+
+class MAPOptions(Options):
+    """Options of MAP."""
+
+    initial: Annotated[
+        int | None, Field(ge=1, le=100_000, description="Sobol' points before the first fit")
+    ] = None
+    population: Annotated[int, Field(ge=8, le=400, description="of NSGA-III")] = 40
+    generations: Annotated[int, Field(ge=1, le=1000, description="of NSGA-III")] = 25
+
+
+@optimizers.register
+class MAP:
+    """Fits a surrogate to all that is known and evaluates where its front promises most.
+
+    Li et al. 2024 with these differences: fitted on the scale of the link, with a ridge; never outside
+    of the cube, where a quadratic means nothing; refitted as outcomes come; of the predicted front
+    those members are evaluated that add most hypervolume to what is known.
+    """
+
+    name: ClassVar[str] = "map"
+    summary: ClassVar[str] = "Learns a quadratic model of every metric; strong on few evaluations."
+    source: ClassVar[str] = "Li et al. 2024, arXiv:2406.07529; NSGA-III of pymoo"
+    options: ClassVar[type[Options]] = MAPOptions
+    needs_geometry: ClassVar[bool] = False
+
+    def __init__(self, task: Task, options: MAPOptions) -> None:
+        dim = task.space.dim
+        self._task = task
+        self._options = options
+        self._initial = min(dim + 2, 16) if options.initial is None else options.initial
+        self._points = SobolPoints(dim, task.generator(0))
+        self._baselines: list[tuple[str, Vector]] = []
+        self._genomes: list[Genome] = []
+        self._values: list[Vector] = []
+        self._counts: tuple[int, ...] = ()
+        self._fitted: tuple[int, tuple[Surrogate, ...]] = (0, ())
+
+    def ask(self, ordinal: int, rng: np.random.Generator) -> Candidate:
+        index = ordinal - self._task.opening
+        if index < self._initial or len(self._values) < 2:
+            return self._task.candidate(ordinal, self._points[index], Origin("sample"))
+        # The candidates in flight are not known here; those next to each other take different places.
+        place = index % min(self._task.parallel, _LONGEST_QUEUE)
+        genome = self._promising(self._predicted_front(rng), place)
+        return self._task.candidate(ordinal, genome, Origin("predicted_front"))
+
+    def tell(self, outcome: Outcome) -> None:
+        values = self._task.values(outcome)
+        if values is None or not isinstance(outcome, Scored):
+            return
+        candidate = outcome.candidate
+        if candidate.ordinal < self._task.opening:
+            self._baselines.append((candidate.origin.move, values))
+        if candidate.genome is not None:
+            self._genomes.append(np.array(candidate.genome))
+            self._values.append(values)
+            self._counts = tuple(outcome.scores[o.key].count for o in self._task.objectives)
+
+    @staticmethod
+    def problems(spec: SearchSpec, dim: int, options: MAPOptions) -> Mapping[str, str]:  # noqa: ARG004  # only genes matter
+        return needs_genes(dim)
+
+    def _surrogates(self) -> tuple[Surrogate, ...]:
+        """One per objective.
+
+        Fits cost more the more is known, and change less: up to a fiftieth of what was told waits.
+        """
+        told = len(self._values)
+        known = told - told % max(1, told // 50)
+        if self._fitted[0] != known:
+            genomes, values = np.stack(self._genomes[:known]), np.stack(self._values[:known])
+            shapes = shapes_for(_alike(self._task.space), known)
+            surrogates = (
+                fit(genomes, metric, link_for(metric, count), shapes)
+                for metric, count in zip(values.T, self._counts, strict=True)
+            )
+            self._fitted = (known, tuple(surrogates))
+        return self._fitted[1]
+
+    def _predict(self, genomes: Matrix) -> Matrix:
+        """(n, dim) genomes to (n, objectives) predicted scores."""
+        return np.stack([surrogate(genomes) for surrogate in self._surrogates()], axis=1)
+
+    def _predicted_front(self, rng: np.random.Generator) -> Matrix:
+        """(n, dim) genomes at which NSGA-III on the surrogates ends, started from the known front."""
+        values, dim = np.stack(self._values), self._task.space.dim
+        directions = _directions(values.shape[1], self._options.population)
+        size = max(self._options.population, len(directions))
+        best = np.stack(self._genomes)[front(values)][-size // 2 :]
+        start = np.concatenate((best, rng.random((size - len(best), dim))))
+        found = minimize(
+            _Predicted(self._predict, dim, values.shape[1]),
+            NSGA3(directions, pop_size=size, sampling=start),
+            ("n_gen", self._options.generations),
+            seed=int(rng.integers(2**31)),
+        )
+        return np.clip(found.pop.get("X"), 0.0, 1.0)
+
+    def _promising(self, genomes: Matrix, place: int) -> Genome:
+        """The one of (n, dim) genomes that is chosen at a place of the queue, counted from 0.
+
+        Each place goes to what adds most hypervolume to the known front and to all places before; where
+        nothing adds any, to what is farthest from all known genomes.
+        """
+        known = np.stack(self._genomes)
+        distance = np.linalg.norm(genomes[:, None] - known, axis=2).min(axis=1)
+        predicted, have = self._predict(genomes), np.stack(self._values)
+        have = have[front(have)]
+        for _ in range(place + 1):
+            gains = _gains(have, predicted, self._reference())
+            gains[distance < _SAME] = 0.0
+            chosen = int(np.argmax(gains if gains.max() > 0 else distance))
+            have = np.vstack((have, predicted[chosen]))
+            apart = np.linalg.norm(genomes - genomes[chosen], axis=1)
+            distance = np.minimum(distance, apart)
+        return genomes[chosen]
+
+    def _reference(self) -> Vector:
+        """(objectives,) the point above which trade-offs are sought.
+
+        A tenth of the baselines' span below the worse of base and average. Not below the worst parent:
+        what a specialist sacrifices for its own task is known already.
+        """
+        points = np.stack([values for _, values in self._baselines] or self._values)
+        shared = [values for move, values in self._baselines if move in ("base", "average")]
+        margin = points.min(axis=0) - reference_point(points)
+        reference: Vector = np.min(shared or points, axis=0) - margin
+        return reference
+
+
+class _Predicted(Problem):  # type: ignore[misc]  # pymoo has no types
+    """The surrogates as something to be minimized by pymoo."""
+
+    def __init__(self, predict: Callable[[Matrix], Matrix], dim: int, objectives: int) -> None:
+        super().__init__(n_var=dim, n_obj=objectives, xl=0.0, xu=1.0)
+        self._predict = predict
+
+    def _evaluate(self, x: Matrix, out: dict[str, Matrix], *_args: Any, **_kwargs: Any) -> None:
+        out["F"] = -self._predict(x)
+
+
+def _directions(objectives: int, most: int) -> Matrix:
+    """NSGA-III's reference directions, as fine as at most so many allow; one coarse set at least."""
+    partitions = 1
+    while partitions < most and comb(objectives + partitions, partitions + 1) <= most:
+        partitions += 1
+    directions: Matrix = get_reference_directions(
+        "das-dennis", objectives, n_partitions=partitions
+    )
+    return directions
+
+
+def _gains(have: Matrix, predicted: Matrix, reference: Vector) -> Vector:
+    """(n,) what each of (n, objectives) predictions adds to the points of a front.
+
+    Hypervolume where that is quick. Else by how much a prediction stands out: the smallest gap over
+    all points of the front of the largest gain among the objectives; negative where dominated.
+    """
+    if have.shape[1] > _MOST_OBJECTIVES_FOR_HYPERVOLUME:
+        scale = np.ptp(np.vstack((have, predicted)), axis=0)
+        gaps = (predicted[:, None] - have) / np.where(scale > 0, scale, 1.0)
+        lead: Vector = gaps.max(axis=2).min(axis=1)
+        return lead
+    volume = hypervolume(have, reference)
+    joint = [hypervolume(np.vstack((have, point)), reference) for point in predicted]
+    return np.array(joint) - volume
+
+
+def _alike(space: SearchSpace) -> list[list[int]]:
+    """Genes in groups that do the same thing to different blocks: one parameter of one parent."""
+    groups: dict[tuple[str, int | None], list[int]] = {}
+    for index, gene in enumerate(space.genes):
+        groups.setdefault((gene.parameter, gene.parent), []).append(index)
+    return list(groups.values())

@@ -1,0 +1,138 @@
+"""What every optimizer promises, whatever it does."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from search.optimizer import optimizers
+from search.outcome import Infeasible
+from search.recipe import Recipe
+from search.run import opening
+from tests.search.optimizers.analytic import Setup, accuracies, failing, outcome, search
+
+
+def rng(ordinal: int) -> np.random.Generator:
+    return np.random.default_rng([0, ordinal])
+
+
+def test_asking_changes_nothing(setup: Setup) -> None:
+    outcomes = search(setup, 40).outcomes
+    silent, curious = setup.start(), setup.start()
+    for told in outcomes:
+        for ordinal in (told.candidate.ordinal + 7, told.candidate.ordinal + 8):
+            curious.ask(max(ordinal, 6), rng(ordinal))
+        silent.tell(told)
+        curious.tell(told)
+    assert silent.ask(40, rng(40)) == curious.ask(40, rng(40)) == silent.ask(40, rng(40))
+
+
+def test_replayed_outcomes_give_the_same_candidates(setup: Setup) -> None:
+    setup = replace(setup, parallel=4)
+    outcomes = search(setup, 45).outcomes
+    run = setup.run()
+    for told in outcomes[: run.needed(44)]:
+        run.absorb(told)
+    assert run.propose(44) == outcomes[44].candidate
+
+
+def test_it_leaves_the_global_generator_alone(setup: Setup) -> None:
+    np.random.seed(1)
+    search(setup, 30)
+    drawn = np.random.random(3)
+    np.random.seed(1)
+    assert drawn.tolist() == np.random.random(3).tolist()
+
+
+def test_another_seed_gives_other_candidates(setup: Setup) -> None:
+    one, other = (search(replace(setup, seed=seed), 12).candidates[-1] for seed in (0, 1))
+    assert one.recipe.digest != other.recipe.digest
+
+
+@pytest.mark.parametrize("parallel", [1, 8])
+@pytest.mark.parametrize("objectives", [1, 3])
+@pytest.mark.parametrize(("blocks", "dim"), [(0, 1), (20, 60)])
+def test_candidates_stay_in_the_cube(
+    setup: Setup, blocks: int, dim: int, objectives: int, parallel: int
+) -> None:
+    """One gene and sixty, one objective and three, one at a time and eight."""
+    setup = replace(setup, blocks=blocks, objectives=objectives, parallel=parallel)
+    if setup.optimizer == "m2n2" and setup.method == "linear" and not blocks:
+        setup = replace(setup, blocks=1)
+    assert dim in (setup.space.dim, 1)
+    seen = search(setup, 40)
+    for candidate in seen.candidates[len(opening(setup.space)) :]:
+        assert Recipe.model_validate_json(candidate.recipe.model_dump_json()) == candidate.recipe
+        if candidate.genome is not None:
+            assert all(0.0 <= gene <= 1.0 for gene in candidate.genome)
+            assert len(candidate.genome) == setup.space.dim
+            assert candidate.recipe == setup.space.decode(candidate.genome)
+    digests = {candidate.recipe.digest for candidate in seen.candidates[10:]}
+    assert len(digests) > 20
+
+
+@pytest.mark.parametrize("parallel", [1, 8])
+def test_what_cannot_be_scored_is_survived(setup: Setup, parallel: int) -> None:
+    setup = replace(setup, parallel=parallel)
+    for candidate in search(setup, 60, failing(setup, every=3)).candidates:
+        assert np.isfinite(np.array(candidate.genome or [], dtype=float)).all()
+
+
+def test_a_search_in_which_nothing_can_be_scored_goes_on(setup: Setup) -> None:
+    seen = search(setup, 40, lambda candidate: Infeasible(candidate, "as the test has it"))
+    assert len({candidate.recipe.digest for candidate in seen.candidates}) > 30
+
+
+def test_equal_scores_everywhere_are_survived(setup: Setup) -> None:
+    seen = search(setup, 60, lambda candidate: outcome(candidate, np.zeros(setup.objectives)))
+    assert len({candidate.recipe.digest for candidate in seen.candidates}) > 30
+
+
+def test_a_candidate_does_not_depend_on_scores_outside_of_the_window(setup: Setup) -> None:
+    """The control of the replay test: outcomes inside of the window do matter."""
+    if setup.optimizer == "uniform":
+        return
+    setup = replace(setup, parallel=2)
+    outcomes = search(setup, 60).outcomes
+    run, changed = setup.run(), setup.run()
+    for told in outcomes[: run.needed(59)]:
+        run.absorb(told)
+        values = accuracies(setup, told.candidate)
+        changed.absorb(outcome(told.candidate, values[::-1]))
+    assert run.propose(59) == outcomes[59].candidate
+    assert changed.propose(59) != outcomes[59].candidate
+
+
+def test_the_catalogue_describes_every_option() -> None:
+    for entry in optimizers:
+        assert entry.summary.endswith(".")
+        assert entry.source
+        schema = entry.options.model_json_schema()
+        assert schema["additionalProperties"] is False
+        assert all("description" in option for option in schema.get("properties", {}).values())
+
+
+def test_a_search_without_genes_is_refused_by_what_works_on_genes(setup: Setup) -> None:
+    spec, entry = setup.spec, optimizers[setup.optimizer]
+    found = entry.problems(spec, 0, entry.options())
+    assert ("space.parameters" in found) == (setup.method != "linear")
+    assert not entry.problems(spec, 9, entry.options())
+
+
+@pytest.mark.parametrize("objectives", [1, 2])
+def test_it_beats_even_sampling(setup: Setup, objectives: int) -> None:
+    """On distances to points inside of the cube, 60 evaluations; see `analytic.accuracies`."""
+    if setup.optimizer == "uniform":
+        return
+    ours = _best(replace(setup, objectives=objectives))
+    assert ours > _best(replace(setup, objectives=objectives, optimizer="uniform", options={})) + 0.02
+
+
+def _best(setup: Setup) -> float:
+    """The best mean of the objectives among 60 evaluations, over three seeds."""
+    if setup.method == "linear" and setup.optimizer == "uniform":
+        setup = replace(setup, method="task_arithmetic")
+    runs = [search(replace(setup, seed=seed), 60).points().mean(axis=1).max() for seed in range(3)]
+    return float(np.mean(runs))
