@@ -13,7 +13,8 @@ from search.layout import Segments
 from search.recipe import Recipe
 from search.spec import BASE
 
-# (cells, k + 1) float64: what each cell of the flattened model takes of the base, then of each parent.
+# (cells, k + 1) float64: what each cell of the flattened model takes of the base, then of each
+# parent.
 Table = NDArray[np.float64]
 
 # Below this sine of the angle SLERP is linear interpolation (the authors' constant).
@@ -24,13 +25,14 @@ class Lineage:
     """Models that descend from base and parents by SLERP, without touching a weight.
 
     SLERP multiplies each of two models by a scalar that follows from their norms and their inner
-    product. Both follow from the coefficients and the parents' Gram matrices, so tables are as exact
-    as the vectors that they stand for.
+    product. Both follow from the coefficients and the parents' Gram matrices, so tables are as
+    exact as the vectors that they stand for.
 
     Args:
         geometry: of base and parents.
         parents: their names, in the order of the geometry.
-        cells: at most so many cells are kept, as even as the geometry's boundaries allow. It bounds the
+        cells: at most so many cells are kept, as even as the geometry's boundaries allow. It
+        bounds the
             number of segments of every descendant, and so the size of its recipe.
     """
 
@@ -59,8 +61,9 @@ class Lineage:
     def crossover(self, x: Table, y: Table, *, split: int, ratio: float) -> Table:
         """SLERP from x to y by ``ratio`` before a cell, by ``1 - ratio`` from there on.
 
-        Abrantes et al. 2025 (arXiv:2508.16204), eq. 2. The angle is that between the whole models and
-        used on both sides, as in the authors' code; the paper's formula reads as one angle per side.
+        Abrantes et al. 2025 (arXiv:2508.16204), eq. 2. The angle is that between the whole models
+        and used on both sides, as in the authors' code; the paper's formula reads as one angle per
+        side.
         """
         angle = self._angle(x, y)
         before, after = _slerp_weights(angle, ratio), _slerp_weights(angle, 1.0 - ratio)

@@ -45,7 +45,7 @@ class Task:
     geometry: Geometry | None = None
 
     def values(self, outcome: Outcome) -> NDArray[np.float64] | None:
-        """(objectives,) scores, or None where there is nothing to learn from: not scored, or NaN."""
+        """(objectives,) finite scores, or None where there is nothing to learn from."""
         if not isinstance(outcome, Scored):
             return None
         scores = np.array([outcome.scores[o.key].value for o in self.objectives], np.float64)
@@ -89,13 +89,13 @@ class Optimizer(Protocol):
 class OptimizerClass(Protocol):
     """An optimizer before it has something to work on."""
 
-    name: ClassVar[str]
-    summary: ClassVar[str]
-    source: ClassVar[str]
-    options: ClassVar[type[Options]]
-    needs_geometry: ClassVar[bool]
+    name: str
+    summary: str
+    source: str
+    options: type[Options]
+    needs_geometry: bool
 
-    def __call__(self, task: Task, options: Any) -> Optimizer:
+    def __call__(self, task: Task, options: Any, /) -> Optimizer:
         """Set to work; ``options`` is an instance of the class's own ``options``."""
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""A quadratic model of one metric over the unit cube, with its uncertainty."""
+"""A quadratic model of one metric over the unit cube."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 Matrix = NDArray[np.float64]
 Vector = NDArray[np.float64]
 
-# A quadratic form in all genes is fitted up to so many coefficients; beyond, genes interact in groups.
+# A quadratic form in all genes is fitted up to so many coefficients; beyond, genes interact in
+# groups.
 _MOST_COEFFICIENTS = 300
 _RIDGES = 10.0 ** np.arange(-6.0, 3.0)
 
@@ -86,43 +87,34 @@ class Shape:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Surrogate:
-    """metric = link(intercept + features @ coefficients), with the posterior of the coefficients.
+    """metric = link(intercept + features @ coefficients).
 
     Args:
-        coefficients: (features,) mean.
-        axes: (rank, features) orthonormal rows; along each the coefficients spread independently.
-        spread: (rank,) standard deviations along the axes.
-        spread_elsewhere: standard deviation in every direction that no observation speaks about.
+        coefficients: (features,).
+        error: root mean square of the errors on the link's scale, each observation predicted from
+        the
+            others; observations count by their precision.
     """
 
     shape: Shape
     link: Link
     intercept: float
     coefficients: Vector
-    axes: Matrix
-    spread: Vector
-    spread_elsewhere: float
+    error: float
 
-    def __call__(self, genomes: Matrix, coefficients: Vector | None = None) -> Vector:
-        """(n,) predicted metric at (n, dim) genomes, with the mean coefficients or a draw of them."""
-        beta = self.coefficients if coefficients is None else coefficients
-        return self.link.to_metric(self.intercept + self.shape.features(genomes) @ beta)
-
-    def draw(self, rng: np.random.Generator) -> Vector:
-        """(features,) coefficients from the posterior."""
-        z = rng.standard_normal(len(self.coefficients))
-        along = self.axes @ z
-        drawn: Vector = self.coefficients + self.spread_elsewhere * (z - along @ self.axes)
-        drawn += (self.spread * along) @ self.axes
-        return drawn
+    def __call__(self, genomes: Matrix) -> Vector:
+        """(n,) predicted metric at (n, dim) genomes."""
+        return self.link.to_metric(
+            self.intercept + self.shape.features(genomes) @ self.coefficients
+        )
 
 
 def fit(genomes: Matrix, metric: Vector, link: Link, shapes: Sequence[Shape]) -> Surrogate:
     """Ridge regression on the link's scale; shape and ridge by leaving one observation out.
 
-    The least squares that MAP (arXiv:2406.07529) solves by Levenberg-Marquardt is convex once metrics
-    are taken to the scale of the link; the ridge makes it well-posed with fewer points than
-    coefficients, and the same normal equations give the posterior.
+    The least squares that MAP (arXiv:2406.07529) solves by Levenberg-Marquardt is linear once
+    metrics are taken to the scale of the link; the ridge makes it well-posed with fewer
+    observations than coefficients.
 
     Args:
         genomes: (n, dim), n at least 1.
@@ -131,11 +123,10 @@ def fit(genomes: Matrix, metric: Vector, link: Link, shapes: Sequence[Shape]) ->
         shapes: to choose from, at least one.
     """
     fits = [_ridge(shape, genomes, metric, link) for shape in shapes]
-    return min(fits, key=lambda scored: scored[0])[1]
+    return min(fits, key=lambda surrogate: surrogate.error)
 
 
-def _ridge(shape: Shape, genomes: Matrix, metric: Vector, link: Link) -> tuple[float, Surrogate]:
-    """The mean squared error with one left out, and the surrogate, of the best ridge."""
+def _ridge(shape: Shape, genomes: Matrix, metric: Vector, link: Link) -> Surrogate:
     weight = link.precision(metric)
     weight = weight / weight.sum()
     features, target = shape.features(genomes), link.to_line(metric)
@@ -144,27 +135,16 @@ def _ridge(shape: Shape, genomes: Matrix, metric: Vector, link: Link) -> tuple[f
     u, s, axes = np.linalg.svd(root[:, None] * (features - centre), full_matrices=False)
     residual = root * (target - level)
     along = u.T @ residual
-    best = (np.inf, 0.0, 1.0)
-    for ridge in _RIDGES:
-        shrink = s**2 / (s**2 + ridge)
-        # The centring fits one more coefficient, whose leverage is the weight.
-        leverage = np.minimum(u**2 @ shrink + weight, 1.0 - 1e-9)
-        left_out = (residual - u @ (shrink * along)) / (1.0 - leverage)
-        error = float(left_out @ left_out)
-        if error < best[0]:
-            best = (error, ridge, error)
-    error, ridge, _ = best
-    coefficients = axes.T @ (s / (s**2 + ridge) * along)
-    variance = error / len(metric)
-    return error, Surrogate(
-        shape=shape,
-        link=link,
-        intercept=level - float(centre @ coefficients),
-        coefficients=coefficients,
-        axes=axes,
-        spread=np.sqrt(variance / (s**2 + ridge)),
-        spread_elsewhere=float(np.sqrt(variance / ridge)),
-    )
+    # (ridges, rank): how much of each axis' least-squares solution a ridge leaves.
+    shrink = s**2 / (s**2 + _RIDGES[:, None])
+    # Centring fits one more coefficient, whose leverage is the weight.
+    leverage = np.minimum(shrink @ (u**2).T + weight, 1.0 - 1e-9)
+    left_out = (residual - (shrink * along) @ u.T) / (1.0 - leverage)
+    errors = (left_out**2).sum(axis=1)
+    best = int(np.argmin(errors))
+    coefficients = axes.T @ (s / (s**2 + _RIDGES[best]) * along)
+    intercept = level - float(centre @ coefficients)
+    return Surrogate(shape, link, intercept, coefficients, float(np.sqrt(errors[best])))
 
 
 def shapes_for(groups: Sequence[Sequence[int]], points: int) -> tuple[Shape, ...]:

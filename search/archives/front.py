@@ -15,9 +15,9 @@ class FrontArchive(Generic[Member]):
     """Nondominated members, the least crowded ones where there are too many. All is maximized.
 
     A member is admitted unless another one is at least as good in everything, so of equal points
-    the first stays. Those that it dominates leave. Above the capacity the most crowded member leaves,
-    the newest of several: that may be the one just admitted, and is never the only one that is best
-    in an objective while there is room for all of those.
+    the first stays. Those that it dominates leave. Above the capacity the most crowded member
+    leaves, the newest of several: that may be the one just admitted, and is never the only one
+    that is best in an objective while there is room for all of those.
 
     Args:
         capacity: greatest number of members.
@@ -66,8 +66,8 @@ def ranks(points: ArrayLike) -> NDArray[np.int64]:
 def crowding(points: ArrayLike) -> NDArray[np.float64]:
     """(n,) crowding distances of (n, m) points of one front; infinite for the best of an objective.
 
-    Deb et al. 2002, section III-B: half the perimeter of the box between the neighbours, in units of
-    the front's extent. An objective in which all agree does not count.
+    Deb et al. 2002, section III-B: half the perimeter of the box between the neighbours, in units
+    of the front's extent. An objective in which all agree does not count.
     """
     matrix = np.asarray(points, dtype=np.float64)
     distance = np.zeros(len(matrix))

@@ -14,10 +14,11 @@ Member = TypeVar("Member")
 class NicheArchive(Generic[Member]):
     """A bounded population in which every example is a resource that its solvers share.
 
-    Abrantes et al. 2025 (arXiv:2508.16204), section 3. Follows the authors' code where paper and code
-    differ: a load of zero counts as one, loads of the replacement include the child, the first of
-    several worst members leaves (so a child that ties with an older member replaces it). Differs from
-    both in that the attraction falls back to fitness where nobody is better at anything.
+    Abrantes et al. 2025 (arXiv:2508.16204), section 3. Follows the authors' code where paper and
+    code differ: a load of zero counts as one, loads of the replacement include the child, the
+    first of several worst members leaves (so a child that ties with an older member replaces it).
+    Differs from both in that the attraction falls back to fitness where nobody is better at
+    anything.
 
     Args:
         capacity: greatest number of members; until it is reached everyone is admitted.
@@ -44,7 +45,7 @@ class NicheArchive(Generic[Member]):
         return len(self.members)
 
     def add(self, member: Member, scores: Sequence[ArrayLike]) -> bool:
-        """Offer a member with its finite scores, (examples,) for each objective; whether it stayed."""
+        """Offer a member with finite (examples,) scores for each objective; whether it stayed."""
         self.members.append(member)
         self._scores.append(tuple(np.array(s, dtype=np.float64) for s in scores))
         if len(self.members) <= self.capacity:
@@ -57,7 +58,8 @@ class NicheArchive(Generic[Member]):
         """(members, examples) what everyone gets of every example, c_j * s_ij / z_j^alpha."""
         objectives = [np.stack(column) for column in zip(*self._scores, strict=True)]
         examples = np.array([scores.shape[1] for scores in objectives])
-        # A unit per example on average; objectives hold what their weights say, whatever their size.
+        # A unit per example on average; objectives hold what their weights say, whatever their
+        # size.
         units = self._weights / self._weights.sum() * examples.sum() / np.maximum(examples, 1)
         return np.concatenate(
             [unit * self._shares(scores) for unit, scores in zip(units, objectives, strict=True)],
@@ -78,8 +80,8 @@ class NicheArchive(Generic[Member]):
     def mates(self, first: int) -> NDArray[np.float64]:
         """(members,) probabilities of the mate of one parent, by attraction (eq. 4).
 
-        That is what the mate gets of the examples of which it gets more. Nobody is its own mate, but
-        for a single member.
+        That is what the mate gets of the examples of which it gets more. Nobody is its own mate,
+        but for a single member.
         """
         shares = self.shares()
         others = np.arange(len(shares)) != first
@@ -100,10 +102,11 @@ class NicheArchive(Generic[Member]):
 def _resources(scores: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """What members get out of examples (members, examples), and what examples hold (examples,).
 
-    Right-or-wrong scores are taken as they are, and every example holds one unit. Of others the worst
-    of the population is subtracted per example, and an example holds the best that anyone then gets
-    (a half-solved example does not hand out a full unit). Gaps above 1, which scores in [0, 1] cannot
-    have, are divided by the largest, so that no unit of measurement outweighs another objective.
+    Right-or-wrong scores are taken as they are, and every example holds one unit. Of others the
+    worst of the population is subtracted per example, and an example holds the best that anyone
+    then gets (a half-solved example does not hand out a full unit). Gaps above 1, which scores in
+    [0, 1] cannot have, are divided by the largest, so that no unit of measurement outweighs
+    another objective.
     """
     if np.isin(scores, (0.0, 1.0)).all():
         return scores, np.ones(scores.shape[1])

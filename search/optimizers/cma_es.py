@@ -63,7 +63,9 @@ class CMAES:
         point = es.mean + es.sigma * es.sigma_vec * es.sm.transform(z)
         inside = es.gp.pheno(point, into_bounds=es.boundary_handler.repair)
         genome = np.clip(inside[: self._task.space.dim], 0.0, 1.0)
-        origin = Origin("sample", detail={"generation": float(es.countiter), "step": float(es.sigma)})
+        origin = Origin(
+            "sample", detail={"generation": float(es.countiter), "step": float(es.sigma)}
+        )
         return self._task.candidate(ordinal, genome, origin)
 
     def tell(self, outcome: Outcome) -> None:
@@ -117,7 +119,7 @@ class CMAES:
             self._refresh()
 
     def _refresh(self) -> None:
-        """Let the library update its sampling and expect a generation; its own points are dropped."""
+        """Let the library update its sampling and expect a generation; its points are dropped."""
         self._strategy.ask()
 
     def _padded(self, genome: Genome) -> NDArray[np.float64]:

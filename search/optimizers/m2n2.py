@@ -159,9 +159,9 @@ class _Tables:
 class _Genomes:
     """Points of the space, cut between blocks (between genes where there is one block).
 
-    Differs from the paper in three ways, because points of a space are no weight vectors and parents
-    span little of it: linear interpolation for SLERP, noise on the genes of every child, and Sobol'
-    points until half of the population is there.
+    Differs from the paper in three ways, because points of a space are no weight vectors and
+    parents span little of it: linear interpolation for SLERP, noise on the genes of every child,
+    and Sobol' points until half of the population is there.
     """
 
     def __init__(self, task: Task, options: M2N2Options) -> None:
@@ -180,7 +180,9 @@ class _Genomes:
         return members < max(2, self._samples)
 
     def founder(self, ordinal: int, rng: np.random.Generator) -> Candidate:  # noqa: ARG002  # Sobol' points need none
-        return self._task.candidate(ordinal, self._points[ordinal - self._task.opening], Origin("sample"))
+        return self._task.candidate(
+            ordinal, self._points[ordinal - self._task.opening], Origin("sample")
+        )
 
     def child(
         self, ordinal: int, parents: tuple[Genome, Genome], rng: np.random.Generator

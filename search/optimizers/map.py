@@ -39,16 +39,16 @@ class MAPOptions(Options):
         int | None, Field(ge=1, le=100_000, description="Sobol' points before the first fit")
     ] = None
     population: Annotated[int, Field(ge=8, le=400, description="of NSGA-III")] = 40
-    generations: Annotated[int, Field(ge=1, le=1000, description="of NSGA-III")] = 25
+    generations: Annotated[int, Field(ge=1, le=1000, description="of NSGA-III")] = 15
 
 
 @optimizers.register
 class MAP:
     """Fits a surrogate to all that is known and evaluates where its front promises most.
 
-    Li et al. 2024 with these differences: fitted on the scale of the link, with a ridge; never outside
-    of the cube, where a quadratic means nothing; refitted as outcomes come; of the predicted front
-    those members are evaluated that add most hypervolume to what is known.
+    Li et al. 2024 with these differences: fitted on the scale of the link, with a ridge; never
+    outside of the cube, where a quadratic means nothing; refitted as outcomes come; of the
+    predicted front those members are evaluated that add most hypervolume to what is known.
     """
 
     name: ClassVar[str] = "map"
@@ -73,7 +73,8 @@ class MAP:
         index = ordinal - self._task.opening
         if index < self._initial or len(self._values) < 2:
             return self._task.candidate(ordinal, self._points[index], Origin("sample"))
-        # The candidates in flight are not known here; those next to each other take different places.
+        # The candidates in flight are not known here; those next to each other take different
+        # places.
         place = index % min(self._task.parallel, _LONGEST_QUEUE)
         genome = self._promising(self._predicted_front(rng), place)
         return self._task.candidate(ordinal, genome, Origin("predicted_front"))
@@ -116,7 +117,7 @@ class MAP:
         return np.stack([surrogate(genomes) for surrogate in self._surrogates()], axis=1)
 
     def _predicted_front(self, rng: np.random.Generator) -> Matrix:
-        """(n, dim) genomes at which NSGA-III on the surrogates ends, started from the known front."""
+        """(n, dim) genomes at which NSGA-III ends, started on the surrogates from the front."""
         values, dim = np.stack(self._values), self._task.space.dim
         directions = _directions(values.shape[1], self._options.population)
         size = max(self._options.population, len(directions))
@@ -128,38 +129,41 @@ class MAP:
             ("n_gen", self._options.generations),
             seed=int(rng.integers(2**31)),
         )
-        return np.clip(found.pop.get("X"), 0.0, 1.0)
+        genomes: Matrix = np.clip(found.pop.get("X"), 0.0, 1.0)
+        return genomes
 
     def _promising(self, genomes: Matrix, place: int) -> Genome:
         """The one of (n, dim) genomes that is chosen at a place of the queue, counted from 0.
 
-        Each place goes to what adds most hypervolume to the known front and to all places before; where
-        nothing adds any, to what is farthest from all known genomes.
+        Each place goes to what adds most hypervolume to the known front and to all places before;
+        where nothing adds any, to what is farthest from all known genomes.
         """
         known = np.stack(self._genomes)
         distance = np.linalg.norm(genomes[:, None] - known, axis=2).min(axis=1)
         predicted, have = self._predict(genomes), np.stack(self._values)
-        have = have[front(have)]
+        have, reference = have[front(have)], self._reference(predicted)
         for _ in range(place + 1):
-            gains = _gains(have, predicted, self._reference())
+            gains = _gains(have, predicted, reference)
             gains[distance < _SAME] = 0.0
             chosen = int(np.argmax(gains if gains.max() > 0 else distance))
             have = np.vstack((have, predicted[chosen]))
             apart = np.linalg.norm(genomes - genomes[chosen], axis=1)
             distance = np.minimum(distance, apart)
-        return genomes[chosen]
+        genome: Genome = genomes[chosen]
+        return genome
 
-    def _reference(self) -> Vector:
+    def _reference(self, predicted: Matrix) -> Vector:
         """(objectives,) the point above which trade-offs are sought.
 
-        A tenth of the baselines' span below the worse of base and average. Not below the worst parent:
-        what a specialist sacrifices for its own task is known already.
+        A tenth of the baselines' span below the worse of base and average, rather than below the
+        worst parent: what a specialist gives up for its own task is known already. Where nothing
+        predicted lies above that, the worst parent's after all.
         """
         points = np.stack([values for _, values in self._baselines] or self._values)
         shared = [values for move, values in self._baselines if move in ("base", "average")]
-        margin = points.min(axis=0) - reference_point(points)
-        reference: Vector = np.min(shared or points, axis=0) - margin
-        return reference
+        worst = reference_point(points)
+        near: Vector = np.min(shared or points, axis=0) - (points.min(axis=0) - worst)
+        return near if (predicted > near).all(axis=1).any() else worst
 
 
 class _Predicted(Problem):  # type: ignore[misc]  # pymoo has no types
@@ -174,13 +178,11 @@ class _Predicted(Problem):  # type: ignore[misc]  # pymoo has no types
 
 
 def _directions(objectives: int, most: int) -> Matrix:
-    """NSGA-III's reference directions, as fine as at most so many allow; one coarse set at least."""
+    """NSGA-III's reference directions: the finest set of at most so many, or the coarsest."""
     partitions = 1
     while partitions < most and comb(objectives + partitions, partitions + 1) <= most:
         partitions += 1
-    directions: Matrix = get_reference_directions(
-        "das-dennis", objectives, n_partitions=partitions
-    )
+    directions: Matrix = get_reference_directions("das-dennis", objectives, n_partitions=partitions)
     return directions
 
 

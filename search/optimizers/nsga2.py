@@ -43,9 +43,9 @@ class _Member:
 class NSGA2:
     """Tournament, simulated binary crossover, polynomial mutation; survival by rank and crowding.
 
-    Differs from the paper in being steady-state: a child competes as soon as its outcome is told, so
-    nothing waits for a generation. An infeasible candidate never enters the population, that is, it
-    ranks below every member.
+    Differs from the paper in being steady-state: a child competes as soon as its outcome is told,
+    so nothing waits for a generation. An infeasible candidate never enters the population, that
+    is, it ranks below every member.
     """
 
     name: ClassVar[str] = "nsga2"

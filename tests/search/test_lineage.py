@@ -43,9 +43,7 @@ def crossed(
     def slerp(t: float) -> NDArray[np.float64]:
         if np.sin(omega) <= 1e-6:
             return np.asarray((1 - t) * x + t * y)
-        return np.asarray(
-            (np.sin((1 - t) * omega) * x + np.sin(t * omega) * y) / np.sin(omega)
-        )
+        return np.asarray((np.sin((1 - t) * omega) * x + np.sin(t * omega) * y) / np.sin(omega))
 
     return np.concatenate((slerp(ratio)[:split], slerp(1 - ratio)[split:]))
 
@@ -59,9 +57,7 @@ def test_crossover_agrees_with_the_authors_code(ratio: float, split: int) -> Non
     models = np.stack((np.zeros(300), given_["x"], given_["y"])).astype(np.float64)
     lineage = Lineage(geometry(models, tuple(range(301))), ("x", "y"), cells=300)
     child = lineage.crossover(lineage.founder(0), lineage.founder(1), split=split, ratio=ratio)
-    np.testing.assert_allclose(
-        materialized(lineage, child, models), expected, rtol=1e-4, atol=1e-5
-    )
+    np.testing.assert_allclose(materialized(lineage, child, models), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("near", [False, True])
@@ -97,9 +93,7 @@ def test_an_angle_per_side_would_not_pass() -> None:
     """The control of the test above: the other reading of eq. 2 gives another child."""
     rng = np.random.default_rng(5)
     x, y = rng.standard_normal((2, 40))
-    per_side = np.concatenate(
-        (crossed(x[:9], y[:9], 9, 0.3), crossed(x[9:], y[9:], 0, 0.3))
-    )
+    per_side = np.concatenate((crossed(x[:9], y[:9], 9, 0.3), crossed(x[9:], y[9:], 0, 0.3)))
     assert np.abs(per_side - crossed(x, y, 9, 0.3)).max() > 1e-3
 
 

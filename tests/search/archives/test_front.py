@@ -16,7 +16,9 @@ from search.pareto import front
 # Few different values, so that ties and duplicates are common.
 POINTS = st.integers(1, 4).flatmap(
     lambda m: arrays(
-        np.float64, st.tuples(st.integers(1, 25), st.just(m)), elements=st.integers(-3, 3).map(float)
+        np.float64,
+        st.tuples(st.integers(1, 25), st.just(m)),
+        elements=st.integers(-3, 3).map(float),
     )
 )
 
@@ -57,8 +59,14 @@ def test_ranks_peel_off_front_after_front(points: NDArray[np.float64]) -> None:
         left, number = left[~best], number + 1
 
 
-@given(arrays(np.float64, st.tuples(st.integers(3, 20), st.integers(1, 4)), unique=True,
-              elements=st.floats(-1, 1, width=16)))
+@given(
+    arrays(
+        np.float64,
+        st.tuples(st.integers(3, 20), st.integers(1, 4)),
+        unique=True,
+        elements=st.floats(-1, 1, width=16),
+    )
+)
 def test_crowding_is_that_of_pymoo(points: NDArray[np.float64]) -> None:
     """pymoo divides by the number of objectives; no ties, which it breaks another way."""
     expected = calc_crowding_distance(points.copy()) * points.shape[1]

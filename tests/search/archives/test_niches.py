@@ -18,10 +18,14 @@ ORACLES = Path(__file__).parents[2] / "oracles"
 
 Matrix = NDArray[np.float64]
 RIGHT_OR_WRONG = arrays(
-    np.float64, st.tuples(st.integers(2, 7), st.integers(1, 12)), elements=st.sampled_from([0.0, 1.0])
+    np.float64,
+    st.tuples(st.integers(2, 7), st.integers(1, 12)),
+    elements=st.sampled_from([0.0, 1.0]),
 )
 GRADED = arrays(
-    np.float64, st.tuples(st.integers(2, 7), st.integers(1, 12)), elements=st.floats(-4, 4, width=16)
+    np.float64,
+    st.tuples(st.integers(2, 7), st.integers(1, 12)),
+    elements=st.floats(-4, 4, width=16),
 )
 
 

@@ -45,7 +45,9 @@ class Setup:
 
     @property
     def layout(self) -> Layout:
-        tensors = [Tensor(name=f"layers.{i}.w", shape=(8,), dtype="F32") for i in range(self.blocks)]
+        tensors = [
+            Tensor(name=f"layers.{i}.w", shape=(8,), dtype="F32") for i in range(self.blocks)
+        ]
         return Layout.of(tensors)
 
     @property
@@ -61,9 +63,7 @@ class Setup:
                     "blocks": "tensor" if self.blocks else "model",
                     "parameters": {"weight": searched} if self.blocks else {"scale": searched},
                 },
-                "objectives": [
-                    {"task": f"t{i}", "metric": "acc"} for i in range(self.objectives)
-                ],
+                "objectives": [{"task": f"t{i}", "metric": "acc"} for i in range(self.objectives)],
                 "optimizer": {"name": self.optimizer, **self.options},
                 "budget": {"evaluations": 1000, "parallel": self.parallel},
                 "seed": self.seed,
@@ -86,22 +86,22 @@ class Setup:
         boundaries = np.arange(0, self.weights.shape[1] + 1, 2)
         return Geometry(boundaries, np.einsum("ics,jcs->cij", cells, cells))
 
-    def start(self) -> Optimizer:
-        entry = optimizers[self.optimizer]
-        task = Task(
+    def task(self) -> Task:
+        return Task(
             space=self.space,
             objectives=self.spec.objectives,
             opening=len(opening(self.space)),
             parallel=self.parallel,
             seed=self.seed,
-            geometry=self.geometry if entry.needs_geometry else None,
+            geometry=self.geometry if optimizers[self.optimizer].needs_geometry else None,
         )
-        return entry(task, entry.options(**self.options))
+
+    def start(self) -> Optimizer:
+        entry = optimizers[self.optimizer]
+        return entry(self.task(), entry.options(**self.options))
 
     def run(self) -> SearchRun:
-        return SearchRun(
-            opening(self.space), self.start(), parallel=self.parallel, seed=self.seed
-        )
+        return SearchRun(opening(self.space), self.start(), parallel=self.parallel, seed=self.seed)
 
 
 def accuracies(setup: Setup, candidate: Candidate) -> NDArray[np.float64]:

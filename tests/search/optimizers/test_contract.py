@@ -39,11 +39,9 @@ def test_replayed_outcomes_give_the_same_candidates(setup: Setup) -> None:
 
 
 def test_it_leaves_the_global_generator_alone(setup: Setup) -> None:
-    np.random.seed(1)
+    before = str(np.random.get_state())  # noqa: NPY002  # the one that must be left alone
     search(setup, 30)
-    drawn = np.random.random(3)
-    np.random.seed(1)
-    assert drawn.tolist() == np.random.random(3).tolist()
+    assert str(np.random.get_state()) == before  # noqa: NPY002  # likewise
 
 
 def test_another_seed_gives_other_candidates(setup: Setup) -> None:
@@ -99,8 +97,7 @@ def test_a_candidate_does_not_depend_on_scores_outside_of_the_window(setup: Setu
     run, changed = setup.run(), setup.run()
     for told in outcomes[: run.needed(59)]:
         run.absorb(told)
-        values = accuracies(setup, told.candidate)
-        changed.absorb(outcome(told.candidate, values[::-1]))
+        changed.absorb(outcome(told.candidate, 1.0 - accuracies(setup, told.candidate)))
     assert run.propose(59) == outcomes[59].candidate
     assert changed.propose(59) != outcomes[59].candidate
 
@@ -123,16 +120,20 @@ def test_a_search_without_genes_is_refused_by_what_works_on_genes(setup: Setup) 
 
 @pytest.mark.parametrize("objectives", [1, 2])
 def test_it_beats_even_sampling(setup: Setup, objectives: int) -> None:
-    """On distances to points inside of the cube, 60 evaluations; see `analytic.accuracies`."""
-    if setup.optimizer == "uniform":
+    """On distances to points inside of the cube, 60 evaluations; see `analytic.accuracies`.
+
+    Those points are no interpolations of the parents, which is all that M2N2 on tables makes; it
+    has a test of its own.
+    """
+    if setup.optimizer == "uniform" or setup.method == "linear":
         return
     ours = _best(replace(setup, objectives=objectives))
-    assert ours > _best(replace(setup, objectives=objectives, optimizer="uniform", options={})) + 0.02
+    assert (
+        ours > _best(replace(setup, objectives=objectives, optimizer="uniform", options={})) + 0.02
+    )
 
 
 def _best(setup: Setup) -> float:
     """The best mean of the objectives among 60 evaluations, over three seeds."""
-    if setup.method == "linear" and setup.optimizer == "uniform":
-        setup = replace(setup, method="task_arithmetic")
     runs = [search(replace(setup, seed=seed), 60).points().mean(axis=1).max() for seed in range(3)]
     return float(np.mean(runs))

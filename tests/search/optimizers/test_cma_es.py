@@ -1,0 +1,103 @@
+"""CMA-ES under a pure ask: the library's own search, told what we sampled."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cma
+import numpy as np
+import pytest
+
+from search.outcome import Candidate, Infeasible, Origin, Outcome
+from search.run import opening
+from tests.search.optimizers.analytic import Setup, outcome, search
+
+SETUP = Setup("cma_es", blocks=2, objectives=1)
+
+
+def loss(genome: np.ndarray) -> float:
+    """A badly scaled quadratic with its minimum inside of the cube."""
+    scale = 10.0 ** np.linspace(0, 2, len(genome))
+    return float((scale * (genome - 0.4) ** 2).sum())
+
+
+def quadratic(candidate: Candidate) -> Outcome:
+    genome = np.zeros(6) if candidate.genome is None else np.array(candidate.genome)
+    return outcome(candidate, np.array([-loss(genome)]))
+
+
+def test_it_converges_as_the_ordinary_loop_does() -> None:
+    """60 generations of 9 in 6 dimensions, against the library's own ask and tell."""
+    ours = -search(SETUP, 60 * 9 + 6, quadratic).points().max()
+    es = cma.CMAEvolutionStrategy(
+        np.full(6, 1 / 3), 0.2, {"bounds": [0, 1], "seed": 3, "verbose": -10}
+    )
+    for _ in range(60):
+        points = es.ask()
+        es.tell(points, [loss(point) for point in points])
+    assert ours < 1e-4
+    assert ours < 100 * es.best.f
+
+
+def test_it_starts_at_the_best_point_of_the_opening() -> None:
+    setup = replace(SETUP, options={"step": 0.01})
+    best = opening(setup.space)[2]
+
+    def judge(candidate: Candidate) -> Outcome:
+        return outcome(candidate, np.array([1.0 if candidate.ordinal == best.ordinal else 0.1]))
+
+    first = search(setup, 6, judge).candidates[5]
+    assert np.abs(np.array(first.genome) - np.array(best.genome)).max() < 0.1
+
+
+def test_it_starts_at_the_average_while_the_opening_is_on_its_way() -> None:
+    setup = replace(SETUP, options={"step": 0.01}, parallel=8)
+    first = search(setup, 6).candidates[5]
+    assert np.abs(np.array(first.genome) - 1 / 3).max() < 0.1
+
+
+@pytest.mark.parametrize("parallel", [1, 8])
+def test_candidates_in_flight_slow_it_down_and_no_more(parallel: int) -> None:
+    points = search(replace(SETUP, parallel=parallel), 400, quadratic).points()
+    assert -points.max() < 1e-2
+
+
+def test_it_goes_on_where_a_third_of_the_candidates_fails() -> None:
+    def judge(candidate: Candidate) -> Outcome:
+        if candidate.ordinal % 3 == 0:
+            return Infeasible(candidate, "as the test has it")
+        return quadratic(candidate)
+
+    assert -search(SETUP, 500, judge).points().max() < 1e-2
+
+
+def test_a_converged_run_starts_again() -> None:
+    steps = [
+        candidate.origin.detail["step"]
+        for candidate in search(SETUP, 1500, quadratic).candidates
+        if candidate.origin.move == "sample"
+    ]
+    assert min(steps) < 1e-4
+    assert steps[steps.index(min(steps)) :].count(0.2) > 0
+
+
+def test_objectives_count_by_their_weights() -> None:
+    """One objective likes the low corner, the other the high one, at 4 to 1."""
+    setup = Setup("cma_es", blocks=2, objectives=2)
+    spec = setup.spec.model_dump()
+    assert [o["weight"] for o in spec["objectives"]] == [1.0, 1.0]
+    task = setup.task()
+    heavy = replace(
+        task,
+        objectives=(
+            task.objectives[0].model_copy(update={"weight": 4.0}),
+            task.objectives[1],
+        ),
+    )
+    assert heavy.preference(np.array([1.0, 0.0])) == pytest.approx(0.8)
+
+
+def test_origins_say_from_which_generation() -> None:
+    candidate = search(SETUP, 30).candidates[-1]
+    assert isinstance(candidate.origin, Origin)
+    assert candidate.origin.detail["generation"] == 2.0
