@@ -31,8 +31,7 @@ class Task:
         space: the genes.
         objectives: what is maximized, in order.
         opening: number of candidates that precede the optimizer's first: base, parents, average.
-        parallel: how many candidates are in flight; ask(n) has been told outcomes 0 to n -
-            parallel.
+        parallel: candidates in flight; before ask(n), outcomes 0 to n - parallel were told.
         seed: of the search.
         geometry: of the models, for an optimizer that needs it.
     """

@@ -108,7 +108,7 @@ def _resources(scores: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArra
     [0, 1] cannot have, are divided by the largest, so that no unit of measurement outweighs
     another objective.
     """
-    if np.isin(scores, (0.0, 1.0)).all():
+    if ((scores == 0.0) | (scores == 1.0)).all():
         return scores, np.ones(scores.shape[1])
     gain = scores - scores.min(axis=0)
     gain = gain / max(1.0, float(gain.max()))

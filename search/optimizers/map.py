@@ -13,6 +13,7 @@ from pymoo.algorithms.moo.nsga3 import NSGA3
 from pymoo.core.problem import Problem
 from pymoo.optimize import minimize
 from pymoo.util.ref_dirs import get_reference_directions
+from scipy.spatial.distance import cdist
 
 from search.optimizer import Options, Task, needs_genes, optimizers
 from search.optimizers.uniform import SobolPoints
@@ -26,7 +27,7 @@ Matrix = NDArray[np.float64]
 Vector = NDArray[np.float64]
 
 # Exact hypervolumes get slow with the number of objectives.
-_MOST_OBJECTIVES_FOR_HYPERVOLUME = 5
+_MOST_OBJECTIVES_FOR_HYPERVOLUME = 4
 _LONGEST_QUEUE = 16
 # Genomes nearer than this are one and the same model for all that scores can tell.
 _SAME = 1e-3
@@ -138,8 +139,7 @@ class MAP:
         Each place goes to what adds most hypervolume to the known front and to all places before;
         where nothing adds any, to what is farthest from all known genomes.
         """
-        known = np.stack(self._genomes)
-        distance = np.linalg.norm(genomes[:, None] - known, axis=2).min(axis=1)
+        distance = cdist(genomes, np.stack(self._genomes)).min(axis=1)
         predicted, have = self._predict(genomes), np.stack(self._values)
         have, reference = have[front(have)], self._reference(predicted)
         for _ in range(place + 1):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -43,14 +44,14 @@ class Setup:
     seed: int = 0
     options: dict[str, Any] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def layout(self) -> Layout:
         tensors = [
             Tensor(name=f"layers.{i}.w", shape=(8,), dtype="F32") for i in range(self.blocks)
         ]
         return Layout.of(tensors)
 
-    @property
+    @cached_property
     def spec(self) -> SearchSpec:
         searched = {"low": 0.0, "high": 1.0}
         return parse_spec(
@@ -70,7 +71,7 @@ class Setup:
             }
         )
 
-    @property
+    @cached_property
     def space(self) -> SearchSpace:
         return SearchSpace(declaration(self.method), self.spec, self.layout)
 
@@ -80,7 +81,7 @@ class Setup:
         size = 8 * max(self.blocks, 1)
         return np.random.default_rng(7).standard_normal((1 + self.parents, size))
 
-    @property
+    @cached_property
     def geometry(self) -> Geometry:
         cells = self.weights.reshape(1 + self.parents, -1, 2)
         boundaries = np.arange(0, self.weights.shape[1] + 1, 2)

@@ -10,7 +10,7 @@ import pytest
 
 from search.outcome import Candidate, Infeasible, Origin, Outcome
 from search.run import opening
-from tests.search.optimizers.analytic import Setup, outcome, search
+from tests.search.optimizers.analytic import Judge, Setup, outcome, search
 
 SETUP = Setup("cma_es", blocks=2, objectives=1)
 
@@ -68,33 +68,30 @@ def test_it_goes_on_where_a_third_of_the_candidates_fails() -> None:
             return Infeasible(candidate, "as the test has it")
         return quadratic(candidate)
 
-    assert -search(SETUP, 500, judge).points().max() < 1e-2
+    started = loss(np.full(6, 1 / 3))
+    assert -search(SETUP, 500, judge).points().max() < started / 10
 
 
-def test_a_converged_run_starts_again() -> None:
-    steps = [
-        candidate.origin.detail["step"]
-        for candidate in search(SETUP, 1500, quadratic).candidates
-        if candidate.origin.move == "sample"
-    ]
-    assert min(steps) < 1e-4
-    assert steps[steps.index(min(steps)) :].count(0.2) > 0
+def test_a_run_that_can_learn_nothing_more_starts_again() -> None:
+    """Scores of 60 examples do not tell good candidates apart; the control is one that does."""
+
+    def coarse(candidate: Candidate) -> Outcome:
+        genome = np.zeros(6) if candidate.genome is None else np.array(candidate.genome)
+        return outcome(candidate, np.round(60 * np.exp([-loss(genome)])) / 60)
+
+    def generations(judge: Judge) -> list[float]:
+        samples = search(SETUP, 450, judge).candidates[6:]
+        return [float(candidate.origin.detail["generation"]) for candidate in samples]
+
+    assert generations(coarse) != sorted(generations(coarse))
+    assert generations(quadratic) == sorted(generations(quadratic))
 
 
 def test_objectives_count_by_their_weights() -> None:
-    """One objective likes the low corner, the other the high one, at 4 to 1."""
-    setup = Setup("cma_es", blocks=2, objectives=2)
-    spec = setup.spec.model_dump()
-    assert [o["weight"] for o in spec["objectives"]] == [1.0, 1.0]
-    task = setup.task()
-    heavy = replace(
-        task,
-        objectives=(
-            task.objectives[0].model_copy(update={"weight": 4.0}),
-            task.objectives[1],
-        ),
-    )
-    assert heavy.preference(np.array([1.0, 0.0])) == pytest.approx(0.8)
+    task = Setup("cma_es", objectives=2).task()
+    heavy, light = task.objectives[0].model_copy(update={"weight": 4.0}), task.objectives[1]
+    weighted = replace(task, objectives=(heavy, light))
+    assert weighted.preference(np.array([1.0, 0.0])) == pytest.approx(0.8)
 
 
 def test_origins_say_from_which_generation() -> None:

@@ -12,6 +12,7 @@ from search.pareto import hypervolume
 from tests.search.optimizers.analytic import Setup, search
 
 SETUP = Setup("map", blocks=1, objectives=2)
+QUICK = {"generations": 4, "population": 16}
 
 
 def test_on_a_smooth_front_it_needs_few_evaluations() -> None:
@@ -22,15 +23,16 @@ def test_on_a_smooth_front_it_needs_few_evaluations() -> None:
 
 
 def test_candidates_in_flight_differ() -> None:
-    genomes = [c.genome for c in search(replace(SETUP, parallel=8), 40).candidates[20:]]
-    for start in range(12):
+    seen = search(replace(SETUP, parallel=8, options=QUICK), 36)
+    genomes = [candidate.genome for candidate in seen.candidates[20:]]
+    for start in range(9):
         flight = np.array(genomes[start : start + 8])
         gaps = np.linalg.norm(flight[:, None] - flight, axis=2)[np.triu_indices(8, k=1)]
         assert gaps.min() > 1e-3
 
 
 def test_sobol_points_come_first() -> None:
-    moves = [c.origin.move for c in search(SETUP, 20).candidates]
+    moves = [c.origin.move for c in search(replace(SETUP, options=QUICK), 20).candidates]
     assert moves[5:10] == ["sample"] * 5
     assert moves[10:] == ["predicted_front"] * 10
 
