@@ -215,8 +215,7 @@ def _with_includes(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
 def _beside(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
     """The same, with relative data files looked for beside the task file."""
     options = raw.get("dataset_kwargs")
-    files = options.get("data_files") if isinstance(options, dict) else None
-    if not isinstance(files, dict):
+    if not isinstance(options, dict) or not isinstance(files := options.get("data_files"), dict):
         return raw
 
     def placed(value: object) -> object:

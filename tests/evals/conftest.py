@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,29 +19,45 @@ os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 
 @dataclass(frozen=True)
 class Lab:
-    """Where the tiny model and the tasks lie."""
+    """Where the tasks and their data lie."""
 
-    model: Path
     tasks: Path
     data: Path
 
 
-LENGTH = 96
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    import datasets
+
+    root = tmp_path_factory.mktemp("lab")
+    datasets.config.HF_DATASETS_CACHE = root / "cache"
+    made = Lab(root / "tasks", root / "data")
+    for folder in (made.tasks, made.data):
+        folder.mkdir()
+    _write_tasks(made)
+    return made
 
 
 @pytest.fixture(scope="session")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
-    root = tmp_path_factory.mktemp("lab")
-    made = Lab(root / "model", root / "tasks", root / "data")
-    for folder in (made.model, made.tasks, made.data):
-        folder.mkdir()
-    os.environ["HF_DATASETS_CACHE"] = str(root / "cache")
-    import datasets
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Reads 96 tokens, writes a start token before everything, ties its embeddings."""
+    folder = tmp_path_factory.mktemp("model")
+    _save_model(folder)
+    return folder
 
-    datasets.config.HF_DATASETS_CACHE = root / "cache"
-    _save_model(made.model)
-    _write_tasks(made)
-    return made
+
+@pytest.fixture
+def model(model_folder: Path) -> Any:
+    from transformers import LlamaForCausalLM
+
+    return LlamaForCausalLM.from_pretrained(model_folder, dtype="float32")
+
+
+@pytest.fixture(scope="session")
+def tokenizer(model_folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(model_folder)
 
 
 def _save_model(folder: Path) -> None:
@@ -72,9 +89,9 @@ def _save_model(folder: Path) -> None:
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
-        max_position_embeddings=LENGTH,
+        max_position_embeddings=96,
         tie_word_embeddings=True,
-        initializer_range=0.4,
+        initializer_range=0.15,
         bos_token_id=0,
         eos_token_id=1,
         pad_token_id=2,
@@ -197,3 +214,25 @@ def _write_tasks(lab: Lab) -> None:
 
 def write_task(path: Path, config: dict[str, Any]) -> None:
     path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+
+
+@pytest.fixture
+def add_task(lab: Lab, tmp_path: Path) -> Callable[..., Path]:
+    """Writes a multiple-choice task over the lab's data, some keys changed or (None) left out."""
+
+    def add(name: str = "t_own", **changes: Any) -> Path:
+        config = {
+            "task": name,
+            "dataset_path": "json",
+            "dataset_kwargs": {"data_files": {"test": str(lab.data / "report.jsonl")}},
+            "test_split": "test",
+            "output_type": "multiple_choice",
+            "doc_to_text": "{{question}}",
+            "doc_to_choice": "choices",
+            "doc_to_target": "label",
+        } | changes
+        path = tmp_path / f"{name}.yaml"
+        write_task(path, {key: value for key, value in config.items() if value is not None})
+        return tmp_path
+
+    return add
