@@ -224,9 +224,13 @@ class Task:
         from lm_eval.api import metrics
 
         aggregate = self._task.aggregation().get(metric, metrics.mean)
+        try:
+            value, stderr = float(aggregate(items)), _stderr(aggregate, items)
+        except OverflowError:  # a perplexity beyond all numbers
+            value, stderr = math.inf, math.nan
         return Measured(
-            value=float(aggregate(items)),
-            stderr=_stderr(aggregate, items),
+            value=value,
+            stderr=stderr,
             examples=np.array([_of_one(aggregate, item) for item in items], dtype=np.float64),
         )
 
@@ -452,12 +456,14 @@ def _stderr(aggregate: Callable[..., float], items: list[Any]) -> float:
 def _of_one(aggregate: Callable[..., float], item: Any) -> float:
     """What a metric says of one example, smaller or larger as the metric itself is.
 
-    Perplexities are given in nats, which do not overflow.
+    Perplexities are given in nats, which do not overflow. An empty text says nothing, 0.
     """
     from lm_eval.api import metrics
 
     if aggregate is metrics.perplexity:
         return -float(item)
+    if aggregate in (metrics.weighted_perplexity, metrics.bits_per_byte) and item[1] == 0:
+        return 0.0
     if aggregate is metrics.weighted_perplexity:
         return -float(item[0]) / float(item[1])
     if aggregate in (metrics.f1_score, metrics.matthews_corrcoef):

@@ -110,6 +110,14 @@ def test_a_model_that_says_nothing_is_unscorable(
         evaluator.score()
 
 
+def test_a_score_beyond_all_numbers_is_unscorable(lab: Any, model: Any, tokenizer: Any) -> None:
+    evaluator = Evaluator(model, tokenizer, suite(lab, "t_continue/perplexity"))
+    with torch.no_grad():
+        model.model.norm.weight.mul_(1e4)
+    with pytest.raises(Unscorable, match=r"t_continue/perplexity is not finite \(inf\)"):
+        evaluator.score()
+
+
 def test_all_problems_of_a_suite_come_together(lab: Any, model: Any, tokenizer: Any) -> None:
     with pytest.raises(Invalid) as caught:
         Evaluator(model, tokenizer, suite(lab, "t_choice/ac", "t_letter/acc"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import jinja2
 import pytest
 
 from evals import harness
-from evals.requests import Continuation
+from evals.requests import Continuation, Text
 from evals.suite import Split, Suite
 from search.problems import Invalid
 from search.spec import Objective
@@ -61,6 +62,26 @@ def test_every_task_of_our_own_is_usable_as_it_lies() -> None:
     for name, info in infos.items():
         for split in Split:
             assert len(load(harness.OWN_TASKS, name, split)) == info.examples[split]
+
+
+def test_a_folder_that_is_not_there_has_no_tasks(tmp_path: Path) -> None:
+    missing = harness.catalogue([tmp_path / "missing"])
+    assert missing == harness.catalogue([])
+
+
+def test_an_empty_text_says_nothing(add_task: Callable[..., Path]) -> None:
+    changes = {
+        "output_type": "loglikelihood_rolling",
+        "doc_to_text": "",
+        "doc_to_target": "{{ '' if label else question }}",
+    }
+    task = load(add_task(**changes), "t_own", Split.SEARCH)
+    responses = [-2.0 * len(r.text.encode()) for r in task.requests if isinstance(r, Text)]
+    measured = task.measure(responses, ["bits_per_byte", "byte_perplexity"])
+    bits = measured["bits_per_byte"]
+    assert set(bits.examples.round(6)) == {0.0, round(2 / math.log(2), 6)}
+    assert bits.value == pytest.approx(2 / math.log(2))
+    assert set(measured["byte_perplexity"].examples) == {0.0, 2.0}
 
 
 def test_good_objectives_have_no_problems(lab: Any) -> None:
