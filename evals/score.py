@@ -1,23 +1,12 @@
-"""Score a checkpoint folder as anybody would load it, in this process or in a fresh one.
-
-``python -m evals.score`` reads a request from standard input and writes the scores to standard
-output, both as JSON: how a stored checkpoint is scored once more without anything that a worker
-still holds.
-"""
+"""Score a checkpoint folder as anybody would load it."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -27,7 +16,7 @@ from transformers import (
 
 from evals.evaluator import Evaluator
 from evals.suite import Split, Suite
-from search.outcome import Score, Scores
+from search.outcome import Scores
 from search.problems import Invalid, Problem
 from search.spec import DType, Objective
 
@@ -44,24 +33,6 @@ class FolderScores:
 
     scores: Scores
     higher_is_better: Mapping[str, bool]
-
-
-class ScoreFailed(RuntimeError):
-    """The fresh process ended without scores."""
-
-
-class _Request(BaseModel):
-    """What the fresh process is asked."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    folder: Path
-    objectives: tuple[Objective, ...]
-    task_folders: tuple[Path, ...]
-    split: Split
-    dtype: DType
-    limit: int | None
-    device: str
 
 
 def score_folder(
@@ -101,74 +72,6 @@ def score_folder(
     return FolderScores(scores, {key: evaluator.higher_is_better[key] for key in scores})
 
 
-def score_in_fresh_process(
-    folder: Path,
-    suite: Suite,
-    *,
-    dtype: DType = "auto",
-    device: str = "cpu",
-    timeout_s: float = 3600,
-) -> Scores:
-    """Scores of a folder by objective, from a process that knows nothing else.
-
-    Raises:
-        ScoreFailed: with what the process had to say.
-    """
-    request = _Request(
-        folder=folder,
-        objectives=suite.objectives,
-        task_folders=tuple(Path(f) for f in suite.folders),
-        split=suite.split,
-        dtype=dtype,
-        limit=suite.limit,
-        device=device,
-    )
-    done = subprocess.run(
-        [sys.executable, "-m", "evals.score"],
-        input=request.model_dump_json(),
-        capture_output=True,
-        text=True,
-        timeout=timeout_s,
-        check=False,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-    )
-    if done.returncode != 0:
-        raise ScoreFailed((done.stderr.strip().splitlines() or ["no reason given"])[-1])
-    return {
-        key: Score(
-            value["value"],
-            value["stderr"],
-            value["count"],
-            np.array(value["examples"], dtype=np.float32),
-        )
-        for key, value in json.loads(done.stdout).items()
-    }
-
-
-def main() -> None:
-    """Answer one request."""
-    request = _Request.model_validate_json(sys.stdin.read())
-    answer = score_folder(
-        request.folder,
-        request.objectives,
-        task_folders=request.task_folders,
-        split=request.split,
-        dtype=request.dtype,
-        limit=request.limit,
-        device=request.device,
-    )
-    document = {
-        key: {
-            "value": score.value,
-            "stderr": score.stderr,
-            "count": score.count,
-            "examples": score.examples.tolist(),
-        }
-        for key, score in answer.scores.items()
-    }
-    sys.stdout.write(json.dumps(document))
-
-
 def _loaded(folder: Path, dtype: DType) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     try:
         model = AutoModelForCausalLM.from_pretrained(
@@ -185,7 +88,3 @@ def _loaded(folder: Path, dtype: DType) -> tuple[PreTrainedModel, PreTrainedToke
         message = next(iter(str(error).splitlines()), type(error).__name__)
         raise Invalid([Problem(field=str(folder), message=message)]) from error
     return model, tokenizer
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""A folder is scored by anybody, anywhere, with the same result."""
+"""A folder is scored as it lies."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from evals.evaluator import Evaluator
-from evals.score import ScoreFailed, score_folder, score_in_fresh_process
+from evals.score import score_folder
 from evals.suite import Split, Suite
 from search.problems import Invalid
 from search.spec import Objective
@@ -33,17 +33,15 @@ def test_a_folder_has_every_metric_of_its_tasks(lab: Any, model_folder: Path) ->
     assert all(score.count == 3 for score in found.scores.values())
 
 
-def test_a_fresh_process_scores_a_folder_as_the_resident_model_was_scored(
+def test_objectives_are_scored_as_the_resident_model_is(
     lab: Any, model: Any, tokenizer: Any, model_folder: Path
 ) -> None:
+    found = score_folder(
+        model_folder, OBJECTIVES, task_folders=[lab.tasks], dtype="float32", limit=5
+    )
     suite = Suite(OBJECTIVES, Split.REPORT, (str(lab.tasks),), 5)
-    fresh = score_in_fresh_process(model_folder, suite, dtype="float32")
-    assert fresh == Evaluator(model, tokenizer, suite).score()
-
-
-def test_what_goes_wrong_in_the_fresh_process_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ScoreFailed, match=r"config\.json"):
-        score_in_fresh_process(tmp_path, Suite(OBJECTIVES, Split.REPORT))
+    assert found.scores == Evaluator(model, tokenizer, suite).score()
+    assert list(found.higher_is_better.values()) == [False, True, False]
 
 
 def test_weights_that_are_no_safetensors_are_not_read(
