@@ -1,0 +1,159 @@
+"""Merge methods: what each one declares, and the function that does it to one tensor."""
+
+from __future__ import annotations
+
+import hashlib
+import keyword
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from search.method import MethodDeclaration, Parameter
+from search.problems import Invalid, Problem
+from search.registry import Registry, suggestion
+
+# A merge function: (out, sources, **declared parameters). It writes the merged tensor into ``out``.
+# A parameter whose name is a keyword of Python takes an underscore (``lambda_``).
+MergeFunction = Callable[..., None]
+
+Given = Mapping[str, Any]
+
+
+class NotMergeable(ValueError):
+    """This candidate has no merged model, now or ever; the message is for the user to read."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sources:
+    """One tensor, as the base and every parent have it: all of one shape, on one device.
+
+    Args:
+        name: of the tensor.
+        base: left unread by methods that do not declare ``uses_base``.
+        parents: the same tensor of each parent.
+        labels: names of the parents.
+        seed: of the recipe.
+    """
+
+    name: str
+    base: Tensor
+    parents: Sequence[Tensor]
+    labels: Sequence[str]
+    seed: int = 0
+
+    def noise_key(self, parent: int) -> int:
+        """128 bits that depend on the seed, the parent's name and the tensor's name, and on nothing else.
+
+        As the key of a counter-based generator they give the same mask wherever, whenever and in whatever
+        order tensors are merged.
+        """
+        text = f"{self.seed}\n{self.labels[parent]}\n{self.name}"
+        digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
+        return int.from_bytes(digest, "little")
+
+
+@dataclass(frozen=True, slots=True)
+class MergeMethod:
+    """A declaration and the function that keeps its promise."""
+
+    declaration: MethodDeclaration
+    function: MergeFunction
+
+    @property
+    def name(self) -> str:
+        """As written in a spec."""
+        return self.declaration.name
+
+    def merge(self, out: Tensor, sources: Sources, arguments: Given) -> None:
+        """Write the merged tensor into ``out``.
+
+        Args:
+            out: shape of the sources; sums are taken in float32 (float64 for a float64 ``out``) and
+                rounded once, to its dtype.
+            sources: the same tensor of every model.
+            arguments: from ``arguments()``.
+
+        Raises:
+            NotMergeable: these parameters have no result (weights that sum to nothing).
+        """
+        self.function(out, sources, **arguments)
+
+    def arguments(self, given: Given, parents: int) -> dict[str, Any]:
+        """Keyword arguments of the function: defaults filled in, one value per parent where declared.
+
+        Args:
+            given: values by parameter; a single number stands for all parents.
+            parents: how many there are.
+
+        Raises:
+            Invalid: unknown parameters, values of the wrong kind or outside of the declared limits,
+                a wrong number of values or of parents.
+        """
+        problems = self._unknown(given)
+        if not self.declaration.takes(parents):
+            message = f"'{self.name}' takes {self.declaration.parent_count}, not {parents}"
+            problems.append(Problem(field="parents", message=message))
+        arguments = {}
+        for parameter in self.declaration.parameters:
+            value = _listed(given.get(parameter.name, parameter.default))
+            if parameter.per_parent and not isinstance(value, tuple):
+                value = (value,) * parents
+            if (misfit := _misfit(parameter, value, parents)) is not None:
+                problems.append(Problem(field=f"parameters.{parameter.name}", message=misfit))
+            arguments[_argument(parameter.name)] = value
+        if problems:
+            raise Invalid(problems)
+        return arguments
+
+    def _unknown(self, given: Given) -> list[Problem]:
+        known = [parameter.name for parameter in self.declaration.parameters]
+        return [
+            Problem(
+                field=f"parameters.{name}",
+                message=f"'{self.name}' has no such parameter; {suggestion(name, known)}",
+            )
+            for name in given
+            if name not in known
+        ]
+
+
+methods: Registry[MergeMethod] = Registry("merge method", "workers.methods")
+
+
+def merge_method(declaration: MethodDeclaration) -> Callable[[MergeFunction], MergeFunction]:
+    """Register the decorated function under its declaration."""
+
+    def add(function: MergeFunction) -> MergeFunction:
+        methods.register(MergeMethod(declaration, function))
+        return function
+
+    return add
+
+
+def _argument(name: str) -> str:
+    return f"{name}_" if keyword.iskeyword(name) else name
+
+
+def _listed(value: Any) -> Any:
+    return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+
+
+def _misfit(parameter: Parameter, value: Any, parents: int) -> str | None:
+    """Why a value does not fit a parameter, or None when it does."""
+    match parameter.kind:
+        case "flag":
+            return None if isinstance(value, bool) else f"is either true or false, not {value!r}"
+        case "choice":
+            known = parameter.choices
+            return None if value in known else f"is one of {', '.join(known)}, not {value!r}"
+    numbers = value if isinstance(value, tuple) and parameter.per_parent else (value,)
+    if parameter.per_parent and len(numbers) != parents:
+        return f"has {len(numbers)} numbers for {parents} parents"
+    for number in numbers:
+        if isinstance(number, bool) or not isinstance(number, int | float):
+            return f"is a number, not {number!r}"
+        if not parameter.minimum <= number <= parameter.maximum or abs(number) == float("inf"):
+            return f"is {number:g}, but must be {parameter.limits}: {parameter.description}"
+    return None
