@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    """Import ``merge_state_dicts`` when it is asked for: the messages must not cost an import of torch."""
+    """Import ``merge_state_dicts`` on demand: the messages must not cost an import of torch."""
     if name == "merge_state_dicts":
         from workers.library import merge_state_dicts
 

@@ -25,9 +25,9 @@ def merge_state_dicts(
 ) -> dict[str, Tensor]:
     """Merge models that are already in memory.
 
-    Names that share their memory in every model (tied weights) are merged once and stay tied. Embeddings
-    of different sizes are cropped to the base, or for methods without a base to what all parents have.
-    Tensors that are not floating point are the base's.
+    Names that share their memory in every model (tied weights) are merged once and stay tied.
+    Embeddings of different sizes are cropped to the base, or for methods without a base to what all
+    parents have. Tensors that are not floating point are the base's.
 
     Args:
         method: name of a merge method.
@@ -35,7 +35,8 @@ def merge_state_dicts(
         parents: one state dict each; a mapping also names them, which random masks depend on.
         parameters: by declared name; per-parent ones are lists, or one number for all.
         seed: of random masks.
-        dtype: of the merged floating-point tensors; that of the base (else of the first parent) by default.
+        dtype: of the merged floating-point tensors; that of the base (else of the first parent) by
+            default.
 
     Raises:
         UnknownName: no such method.
@@ -64,9 +65,7 @@ def merge_state_dicts(
                 shapes[name], dtype=dtype or tensor.dtype, device=tensor.device
             )
             mine, *theirs = (_cropped(model[name], shapes[name]) for model in models.values())
-            chosen.merge(
-                merged[name], Sources(name, mine, theirs, tuple(named), seed), arguments
-            )
+            chosen.merge(merged[name], Sources(name, mine, theirs, tuple(named), seed), arguments)
             if not merged[name].isfinite().all():
                 raise NotMergeable(f"'{name}' is not finite after the merge")
     return merged
@@ -77,7 +76,7 @@ def _numbered(parents: Sequence[StateDict]) -> dict[str, StateDict]:
 
 
 def _common_shapes(models: Mapping[str, StateDict], *, fixed: bool) -> dict[str, torch.Size]:
-    """The shape in which each floating-point tensor is merged: that of all models, but for embeddings.
+    """The shape in which each tensor is merged: that of all models, but for embeddings.
 
     Args:
         models: the first is the reference.
@@ -132,7 +131,10 @@ def _embeddings(state: StateDict) -> set[str]:
     )
     blocks = layout.Layout.of(tensors).blocks(layout.LayerGroups())
     return {
-        piece.tensor for block in blocks if block.name in ("embed", "head") for piece in block.pieces
+        piece.tensor
+        for block in blocks
+        if block.name in ("embed", "head")
+        for piece in block.pieces
     }
 
 

@@ -44,10 +44,10 @@ class Sources:
     seed: int = 0
 
     def noise_key(self, parent: int) -> int:
-        """128 bits that depend on the seed, the parent's name and the tensor's name, and on nothing else.
+        """128 bits that depend on the seed and the names of parent and tensor, and on nothing else.
 
-        As the key of a counter-based generator they give the same mask wherever, whenever and in whatever
-        order tensors are merged.
+        As the key of a counter-based generator they give the same mask wherever, whenever and in
+        whatever order tensors are merged.
         """
         text = f"{self.seed}\n{self.labels[parent]}\n{self.name}"
         digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
@@ -81,7 +81,7 @@ class MergeMethod:
         self.function(out, sources, **arguments)
 
     def arguments(self, given: Given, parents: int) -> dict[str, Any]:
-        """Keyword arguments of the function: defaults filled in, one value per parent where declared.
+        """Keyword arguments of the function, with defaults, and one per parent where declared.
 
         Args:
             given: values by parameter; a single number stands for all parents.

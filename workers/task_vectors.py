@@ -1,8 +1,9 @@
 """Sparsify task vectors, elect signs, and add what is left to the base.
 
-The family of TIES and DARE: its members differ in which entries of a task vector (the difference between
-a parent and the base) survive, and in whether the survivors vote on signs. Which entries survive is told by
-a few scalars for each tensor, so that everything else happens in one pass of cache-sized blocks.
+The family of TIES and DARE: its members differ in which entries of a task vector (the difference
+between a parent and the base) survive, and in whether the survivors vote on signs. Which entries
+survive is told by a few scalars for each tensor, so that everything else happens in one pass of
+cache-sized blocks.
 """
 
 from __future__ import annotations
@@ -71,8 +72,8 @@ def rescale(*, default: Rescale) -> Parameter:
     """How what is kept makes up for what is dropped."""
     return Parameter(
         "rescale",
-        "how to make up for dropped entries: 1/density, l1 (keep the L1 norm of the tensor; mergekit's "
-        "true), or none (mergekit's false)",
+        "how to make up for dropped entries: 1/density, l1 (keep the L1 norm of the tensor; "
+        "mergekit's true), or none (mergekit's false)",
         "choice",
         default=default,
         choices=("none", "l1", "1/density"),
@@ -155,8 +156,8 @@ def add_task_vectors(
 ) -> None:
     """Sparsify, weight, elect signs where asked, sum, normalize, add to the base.
 
-    With a vote, the sign of an entry is that of the weighted sum (plus where it is 0), only entries of
-    that sign are added, and ``normalize`` divides by the weights of these alone.
+    With a vote, the sign of an entry is that of the weighted sum (plus where it is 0), only entries
+    of that sign are added, and ``normalize`` divides by the weights of these alone.
 
     Args:
         out: receives the merged tensor.
@@ -242,7 +243,7 @@ def _safe(divisor: Tensor | float) -> Tensor | float:
 
 
 def _kth_largest(magnitude: Tensor, k: int) -> tuple[float, int, int]:
-    """The k-th largest entry, how many are larger, how many are equal; changes the order of the entries."""
+    """The k-th largest entry, how many are larger, how many are equal; reorders the entries."""
     rank = magnitude.numel() - k
     if magnitude.device.type == "cpu":
         magnitude.numpy().partition(rank)  # vectorized: several times as fast as torch's

@@ -19,17 +19,17 @@ def sum_dtype(out: Tensor) -> torch.dtype:
 def weighted_sum(out: Tensor, tensors: Sequence[Tensor], coefficients: Sequence[float]) -> None:
     """Write the sum of ``coefficients[i] * tensors[i]`` into ``out``.
 
-    Every tensor is read once and ``out`` written once: the float32 partial sums of a block never leave
-    the cache. Tensors with coefficient 0 are not read, so that a one-hot sum is that tensor exactly.
+    Every tensor is read once and ``out`` written once: the float32 partial sums of a block never
+    leave the cache. Tensors with coefficient 0 are not read, so that a one-hot sum is that tensor
+    exactly.
 
     Args:
         out: any shape, contiguous; rounded once, to its dtype.
-        tensors: as ``out`` in shape, contiguous, any floating dtype, none sharing memory with ``out``.
+        tensors: as ``out`` in shape, contiguous, any floating dtype, none sharing memory with
+            ``out``.
         coefficients: one for each tensor.
     """
-    terms = [
-        (t.reshape(-1), c) for t, c in zip(tensors, coefficients, strict=True) if c != 0.0
-    ]
+    terms = [(t.reshape(-1), c) for t, c in zip(tensors, coefficients, strict=True) if c != 0.0]
     flat = out.view(-1)
     if not terms:
         flat.zero_()

@@ -13,8 +13,6 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.testing import assert_close
 
-from search.layout import Layout
-from search.layout import Tensor as LayoutTensor
 from workers import merge_state_dicts
 
 ORACLES = Path(__file__).parents[1] / "oracles"
@@ -23,9 +21,7 @@ CASES: dict[str, dict[str, Any]] = {
 }
 CONFIGS = [name for name, case in CASES.items() if case["method"].startswith("mergekit_config")]
 EXACT = [
-    name
-    for name, case in CASES.items()
-    if case["check"] == "allclose" and name not in CONFIGS
+    name for name, case in CASES.items() if case["check"] == "allclose" and name not in CONFIGS
 ]
 STATISTICAL = [name for name, case in CASES.items() if case["check"] == "statistical"]
 
@@ -51,7 +47,9 @@ def compare(case: dict[str, Any], merged: dict[str, Tensor]) -> None:
     assert merged.keys() - failed_there.keys() == expected.keys()
     for name, tensor in expected.items():
         if name not in skipped:
-            assert_close(merged[name], tensor, **case["tolerance"], msg=lambda m, n=name: f"{n}: {m}")
+            assert_close(
+                merged[name], tensor, **case["tolerance"], msg=lambda m, n=name: f"{n}: {m}"
+            )
 
 
 def test_the_manifest_names_cases_of_every_kind() -> None:
@@ -105,8 +103,8 @@ def test_random_masks_have_the_statistics_of_the_reference(identifier: str) -> N
     assert ((mean - delta).abs() <= 5 * spread + 1e-6).all()
 
 
-# The reference lets a parameter be a list over depth, or differ by substrings of tensor names. Spelled
-# out, that is one value for each tensor.
+# The reference lets a parameter be a list over depth, or differ by substrings of tensor names.
+# Spelled out, that is one value for each tensor.
 def value_at(setting: Any, name: str, place: float) -> float:
     if isinstance(setting, list) and isinstance(setting[0], dict):
         first = next(s for s in setting if s.get("filter", "") in name)

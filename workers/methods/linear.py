@@ -31,7 +31,7 @@ def linear(out: Tensor, sources: Sources, *, weight: Sequence[float], normalize:
     divisor = sum(weight) if normalize else 1.0
     if abs(divisor) < NO_WEIGHT:
         raise NotMergeable(
-            f"the weights of the parents sum to {divisor:g} at {sources.name}, and normalize divides by "
-            "that; raise a weight or turn normalize off"
+            f"the weights of the parents sum to {divisor:g} at '{sources.name}', and normalize "
+            "divides by that; raise a weight or turn normalize off"
         )
     weighted_sum(out, sources.parents, [w / divisor for w in weight])

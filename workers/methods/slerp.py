@@ -11,7 +11,8 @@ from search.method import MethodDeclaration, Parameter
 from workers.merge_method import Sources, merge_method
 from workers.weighted_sum import weighted_sum
 
-# Closer to (anti)parallel than this, the arc is taken for a line: there its sine is too small to divide by.
+# Closer to (anti)parallel than this, the arc is taken for a line: there its sine is too small to
+# divide by.
 _PARALLEL = 0.9995
 _ZERO_NORM = 1e-8
 
@@ -38,7 +39,7 @@ _DECLARATION = MethodDeclaration(
 
 @merge_method(_DECLARATION)
 def slerp(out: Tensor, sources: Sources, *, t: float) -> None:
-    """Both parents, weighted by sines of the angle between them; by (1 - t, t) where they are parallel."""
+    """Both parents, weighted by sines of their angle; by (1 - t, t) where they are parallel."""
     first, second = sources.parents
     weighted_sum(out, (first, second), _coefficients(_cosine(first, second), t))
 

@@ -39,8 +39,8 @@ def task_arithmetic(
 ) -> None:
     """Base plus lambda times the sum of weight times (parent - base).
 
-    Summed as coefficients of base and parents, so that no difference is ever stored, and weights that
-    leave nothing of the base give exactly the parents' sum.
+    Summed as coefficients of base and parents, so that no difference is ever stored, and weights
+    that leave nothing of the base give exactly the parents' sum.
     """
     total = sum(weight)
     divisor = total if normalize and abs(total) >= NO_WEIGHT else 1.0

@@ -43,8 +43,8 @@ def ties(
 ) -> None:
     """Algorithm 1 of the paper, as mergekit does it.
 
-    It differs from the paper in the trim, which is per tensor and not over the whole model, and in the
-    weights, which multiply the task vectors before the vote.
+    It differs from the paper in the trim, which is per tensor and not over the whole model, and in
+    the weights, which multiply the task vectors before the vote.
     """
     add_task_vectors(
         out,
