@@ -31,7 +31,7 @@ _PACKED = re.compile(
     r"\.(qweight|qzeros|g_idx|weight_packed|weight_scale(_inv)?|absmax|quant_map|quant_state\..*|SCB)$"
 )
 _WHOLE_NUMBERS = {"U8", "I8", "U16", "I16", "U32", "I32"}
-_NARROW = ("F4", "F6", "F8")
+_NARROW = ("F4", "F6_", "F8_")
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,10 +78,10 @@ class MergeMethod:
         Raises:
             NotMergeable: these parameters have no result (weights that sum to nothing).
         """
-        self.function(out, sources, **arguments)
+        self.function(out, sources, **{_keyword(name): v for name, v in arguments.items()})
 
     def arguments(self, given: Given, parents: int) -> dict[str, Any]:
-        """Keyword arguments of the function, with defaults, and one per parent where declared.
+        """A value for every declared parameter, and a tuple of one per parent where declared so.
 
         Args:
             given: values by parameter; a single number stands for all parents.
@@ -102,7 +102,7 @@ class MergeMethod:
                 value = (value,) * parents
             if (misfit := _misfit(parameter, value, parents)) is not None:
                 problems.append(Problem(field=f"parameters.{parameter.name}", message=misfit))
-            arguments[_argument(parameter.name)] = value
+            arguments[parameter.name] = value
         if problems:
             raise Invalid(problems)
         return arguments
@@ -132,7 +132,7 @@ def merge_method(declaration: MethodDeclaration) -> Callable[[MergeFunction], Me
     return add
 
 
-def _argument(name: str) -> str:
+def _keyword(name: str) -> str:
     return f"{name}_" if keyword.iskeyword(name) else name
 
 

@@ -5,12 +5,10 @@ No weight is read, nothing that lies in a folder is run, and every problem is ga
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from search.layout import Layout, Tensor
 from search.problems import Problem
@@ -30,6 +28,8 @@ _SHOULD_AGREE = (
     "sliding_window",
 )
 _CARD_BYTES = 64 * 1024
+_HEADER = re.compile(r"---\n(.*?\n)---\n", re.S)
+_LICENCE = re.compile(r"^license:[ \t]*[\"']?([\w.+-]+)", re.M)
 _SIZES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
@@ -221,12 +221,6 @@ def _licence(folder: Path) -> str | None:
             text = file.read(_CARD_BYTES)
     except OSError:
         return None
-    head, mark, rest = text.partition("---\n")
-    if head.strip() or not mark:
-        return None
-    try:
-        document: Any = yaml.safe_load(rest.partition("\n---")[0])
-    except (yaml.YAMLError, RecursionError, ValueError):
-        return None
-    licence = document.get("license") if isinstance(document, dict) else None
-    return licence if isinstance(licence, str) else None
+    header = _HEADER.match(text)
+    licence = _LICENCE.search(header[1]) if header else None
+    return licence[1] if licence else None

@@ -128,9 +128,7 @@ def test_segments_cut_tensors_in_two(make_zoo: MakeZoo) -> None:
 
 @pytest.mark.parametrize("name", ["base", "one", "two"])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_a_single_model_is_reproduced_to_the_bit(
-    make_zoo: MakeZoo, name: str, dtype: str
-) -> None:
+def test_a_single_model_is_reproduced_to_the_bit(make_zoo: MakeZoo, name: str, dtype: str) -> None:
     zoo = make_zoo(dtype=dtype)
     parents = Parents(zoo)
     model = load(zoo.base, dtype)
@@ -179,9 +177,7 @@ def test_a_model_in_another_dtype_gets_the_rounded_values(
     recipe = recipe_of(parents, "task_arithmetic")
     Materializer(parents, model).materialize(recipe)
     exported = load(export(parents, recipe, tmp_path / "out"), "bfloat16")
-    for (name, ours), theirs in zip(
-        model.named_parameters(), exported.parameters(), strict=True
-    ):
+    for (name, ours), theirs in zip(model.named_parameters(), exported.parameters(), strict=True):
         assert torch.equal(ours.bfloat16(), theirs), name
 
 
