@@ -98,10 +98,10 @@ class MergeMethod:
         arguments = {}
         for parameter in self.declaration.parameters:
             value = _listed(given.get(parameter.name, parameter.default))
-            if parameter.per_parent and not isinstance(value, tuple):
-                value = (value,) * parents
             if (misfit := _misfit(parameter, value, parents)) is not None:
                 problems.append(Problem(field=f"parameters.{parameter.name}", message=misfit))
+            if parameter.per_parent and not isinstance(value, tuple):
+                value = (value,) * parents
             arguments[parameter.name] = value
         if problems:
             raise Invalid(problems)
@@ -148,10 +148,10 @@ def _misfit(parameter: Parameter, value: Any, parents: int) -> str | None:
         case "choice":
             known = parameter.choices
             return None if value in known else f"is one of {', '.join(known)}, not {value!r}"
-    numbers = value if isinstance(value, tuple) and parameter.per_parent else (value,)
-    if parameter.per_parent and len(numbers) != parents:
-        return f"has {len(numbers)} numbers for {parents} parents"
-    for number in numbers:
+    listed = parameter.per_parent and isinstance(value, tuple)
+    if listed and len(value) != parents:
+        return f"has {len(value)} numbers for {parents} parents"
+    for number in value if listed else (value,):
         if isinstance(number, bool) or not isinstance(number, int | float):
             return f"is a number, not {number!r}"
         if not parameter.minimum <= number <= parameter.maximum or abs(number) == float("inf"):
