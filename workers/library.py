@@ -9,7 +9,7 @@ from torch import Tensor
 
 from search import layout
 from search.problems import Invalid, Problem
-from workers.merge_method import Given, NotMergeable, Sources, methods
+from workers.merge_method import Given, Sources, methods, require_finite
 
 StateDict = Mapping[str, Tensor]
 
@@ -66,8 +66,7 @@ def merge_state_dicts(
             )
             mine, *theirs = (_cropped(model[name], shapes[name]) for model in models.values())
             chosen.merge(merged[name], Sources(name, mine, theirs, tuple(named), seed), arguments)
-            if not merged[name].isfinite().all():
-                raise NotMergeable(f"'{name}' is not finite after the merge")
+            require_finite(name, merged[name])
     return merged
 
 

@@ -13,7 +13,7 @@ from search.problems import Invalid
 from search.recipe import Recipe
 from search.spec import BASE
 from workers.merge_method import NotMergeable as NotMergeable
-from workers.merge_method import Sources, methods
+from workers.merge_method import Sources, methods, require_finite
 from workers.parents import Parents
 
 
@@ -46,16 +46,12 @@ class Materializer:
                 then holds neither this candidate nor the last one.
         """
         merge = _Merge(self._parents, recipe)
-        sums = []
         for name, target in self._targets.items():
             if target.dtype == self._parents.dtype and target.is_contiguous():
                 merge.into(target, name)
             else:
                 target.copy_(merge.tensor(name))
-            sums.append(target.sum(dtype=torch.float32))
-        if not bool(torch.stack(sums).isfinite().all()):
-            for name, target in self._targets.items():
-                _check_finite(name, target)
+            require_finite(name, target)
 
 
 def merged_tensors(parents: Parents, recipe: Recipe) -> Iterator[tuple[str, Tensor]]:
@@ -68,7 +64,7 @@ def merged_tensors(parents: Parents, recipe: Recipe) -> Iterator[tuple[str, Tens
     for tensor in parents.layout.tensors:
         with torch.no_grad():
             merged = merge.tensor(tensor.name)
-        _check_finite(tensor.name, merged)
+        require_finite(tensor.name, merged)
         yield tensor.name, merged
     yield from parents.unmerged()
 
@@ -82,7 +78,7 @@ class _Merge:
         unknown = [name for name in recipe.parents if name not in parents.folders]
         if unknown:
             raise NotMergeable(f"no model is called {', '.join(unknown)}")
-        blocks = parents.layout.blocks(recipe.partition)
+        blocks = parents.blocks(recipe.partition)
         if tuple(block.name for block in blocks) != recipe.blocks:
             raise NotMergeable("the recipe's blocks are not those of this base")
         self._pieces: dict[str, list[tuple[Piece, dict[str, Any]]]] = {
@@ -111,7 +107,7 @@ class _Merge:
                 place, mine, *others = (
                     tensor.view(-1)[piece.start : piece.stop] for tensor in (out, base, *theirs)
                 )
-            sources = Sources(name, mine, others, recipe.parents, recipe.seed)
+            sources = Sources(name, mine, others, recipe.parents, recipe.seed, parents.memo)
             self._method.merge(place, sources, arguments)
 
     def _arguments(self, block: int) -> dict[str, Any]:
@@ -119,12 +115,6 @@ class _Merge:
             return self._method.arguments(self._recipe.at(block), len(self._recipe.parents))
         except Invalid as error:
             raise NotMergeable(str(error)) from error
-
-
-def _check_finite(name: str, tensor: Tensor) -> None:
-    """A sum is cheap, and only a sum that is not finite is worth a look at every element."""
-    if not bool(tensor.sum(dtype=torch.float32).isfinite()) and not bool(tensor.isfinite().all()):
-        raise NotMergeable(f"'{name}' is not finite after the merge; weights this large overflow")
 
 
 def _targets(parents: Parents, model: nn.Module) -> dict[str, Tensor]:

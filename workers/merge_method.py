@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import keyword
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from search.method import MethodDeclaration, Parameter
@@ -25,6 +26,17 @@ class NotMergeable(ValueError):
     """This candidate has no merged model, now or ever; the message is for the user to read."""
 
 
+def require_finite(name: str, tensor: Tensor) -> None:
+    """Check a merged tensor to the last element.
+
+    Raises:
+        NotMergeable: it holds an infinity or a NaN.
+    """
+    # The extremes of a tensor with a NaN are NaN. Finding them is many times as fast as isfinite().
+    if tensor.numel() and not torch.stack(tensor.aminmax()).isfinite().all():
+        raise NotMergeable(f"'{name}' is not finite after the merge; its weights are too large")
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Sources:
     """One tensor, as the base and every parent have it: all of one shape, on one device.
@@ -35,6 +47,7 @@ class Sources:
         parents: the same tensor of each parent.
         labels: names of the parents.
         seed: of the recipe.
+        memo: what methods remember of these models from one candidate to the next.
     """
 
     name: str
@@ -42,6 +55,7 @@ class Sources:
     parents: Sequence[Tensor]
     labels: Sequence[str]
     seed: int = 0
+    memo: dict[Hashable, Any] = field(default_factory=dict)
 
     def noise_key(self, parent: int) -> int:
         """128 bits that depend on the seed and the names of parent and tensor, and on nothing else.

@@ -23,8 +23,8 @@ _Filters = Sequence[tuple[str, int]]
 def mergekit_yaml(recipe: Recipe, layout: Layout, models: Mapping[str, str]) -> str | None:
     """The configuration with which mergekit computes the same merge, or None where it cannot.
 
-    mergekit cannot cut a tensor in two (``Segments``), and cannot rescale by 1/density where weights
-    are normalized. It draws the masks of DARE from a generator of its own.
+    mergekit cannot cut a tensor in two (``Segments``), and cannot rescale by 1/density where
+    weights are normalized. It draws the masks of DARE from a generator of its own.
 
     Args:
         recipe: of the candidate.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,13 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from search.layout import Layout
+from search.layout import Block, Layout, Partition
 from search.problems import Invalid
 from search.spec import BASE
 from workers.folder import Folder, read_folder
 from workers.messages import Zoo
+
+_MEMO_ENTRIES = 200_000  # some tens of MB
 
 
 class Parents:
@@ -44,6 +46,8 @@ class Parents:
         self.folders = folders
         self.layout: Layout = folders[BASE].layout
         self.dtype: torch.dtype = getattr(torch, zoo.dtype)
+        self._blocks: tuple[Partition, tuple[Block, ...]] | None = None
+        self._memo: dict[Hashable, Any] = {}
         self._files: dict[Path, Any] = {}
         self._tensors: dict[tuple[str, str], Tensor] = {}
         self._open = ExitStack()
@@ -61,6 +65,19 @@ class Parents:
             file = self._file(folder.path / folder.files[name])
             self._tensors[key] = file.get_tensor(name).to(self.device)
         return self._tensors[key]
+
+    def blocks(self, partition: Partition) -> tuple[Block, ...]:
+        """The layout's blocks; most candidates of a search have the same."""
+        if self._blocks is None or self._blocks[0] != partition:
+            self._blocks = (partition, self.layout.blocks(partition))
+        return self._blocks[1]
+
+    @property
+    def memo(self) -> dict[Hashable, Any]:
+        """What merge methods remember of these models; forgotten when it becomes large."""
+        if len(self._memo) > _MEMO_ENTRIES:
+            self._memo.clear()
+        return self._memo
 
     def unmerged(self) -> Iterator[tuple[str, Tensor]]:
         """Buffers and whole numbers of the base: part of a checkpoint, but never merged."""
