@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from search.recipe import mixture
+from workers.checkpoint import preflight, write_checkpoint
+from workers.materializer import merged_tensors
+from workers.messages import Zoo
+from workers.parents import Parents
+
+MakeZoo = Callable[..., Zoo]
+HALF = mixture(("one", "two"), (0.5, 0.5))
+
+
+def test_a_written_folder_is_a_checkpoint_like_any_other(make_zoo: MakeZoo, tmp_path: Path) -> None:
+    zoo = make_zoo("gpt2", "bfloat16")
+    (Path(zoo.base) / "chat_template.jinja").write_text("{{ messages }}")
+    folder = tmp_path / "out" / "best"
+    files = write_checkpoint(
+        folder,
+        merged_tensors(Parents(zoo), HALF),
+        Path(zoo.base),
+        extra={"README.md": "# Best", "recipe.json": HALF.canonical()},
+    )
+    assert set(files) == {path.name for path in folder.iterdir()}
+    assert set(files) >= {
+        "model.safetensors",
+        "config.json",
+        "generation_config.json",
+        "tokenizer.json",
+        "chat_template.jinja",
+        "README.md",
+        "recipe.json",
+        "SHA256SUMS",
+    }
+    for name, (digest, size) in files.items():
+        content = (folder / name).read_bytes()
+        assert (hashlib.sha256(content).hexdigest(), len(content)) == (digest, size)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", use_safetensors=True)
+    assert model.dtype == torch.bfloat16
+    assert AutoTokenizer.from_pretrained(folder)("w3 w5")["input_ids"] == [3, 5]
+    assert preflight(("base.path", folder), [("one", "one", folder)]).problems == ()
+    assert not list(folder.parent.glob(".*"))
+
+
+def test_checksums_are_what_the_usual_tool_reads(make_zoo: MakeZoo, tmp_path: Path) -> None:
+    zoo = make_zoo()
+    folder = tmp_path / "out"
+    write_checkpoint(folder, merged_tensors(Parents(zoo), HALF), Path(zoo.base))
+
+    def check() -> int:
+        command = ["sha256sum", "--check", "--quiet", "SHA256SUMS"]
+        return subprocess.run(command, cwd=folder, check=False, capture_output=True).returncode
+
+    assert check() == 0
+    with (folder / "model.safetensors").open("r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"\x55")
+    assert check() != 0
+
+
+def test_shards_follow_the_hubs_conventions(make_zoo: MakeZoo, tmp_path: Path) -> None:
+    zoo = make_zoo()
+    merged = {name: t.clone() for name, t in merged_tensors(Parents(zoo), HALF)}
+    folder = tmp_path / "out"
+    files = write_checkpoint(folder, iter(merged.items()), Path(zoo.base), shard_bytes=5000)
+    index = json.loads((folder / "model.safetensors.index.json").read_text())
+    shards = sorted(set(index["weight_map"].values()))
+    count = len(shards)
+    assert count > 1
+    assert shards == [f"model-{n:05}-of-{count:05}.safetensors" for n in range(1, count + 1)]
+    assert index["metadata"]["total_size"] == sum(t.nbytes for t in merged.values())
+    assert all(files[shard][1] < 5000 + 4096 for shard in shards)
+    for name, shard in index["weight_map"].items():
+        assert torch.equal(load_file(folder / shard)[name], merged[name])
+    model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True)
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, merged[name])
+
+
+def test_tensors_of_every_kind_survive(make_zoo: MakeZoo, tmp_path: Path) -> None:
+    zoo = make_zoo()
+    tensors = {
+        "odd": torch.arange(3, dtype=torch.bfloat16),
+        "wide": torch.arange(5.0, dtype=torch.float64),
+        "turned": torch.arange(6.0).reshape(2, 3).t(),
+        "none": torch.empty(0, 2),
+        "scalar": torch.tensor(7),
+        "mask": torch.tensor([True, False]),
+    }
+    write_checkpoint(tmp_path / "out", iter(tensors.items()), Path(zoo.base))
+    loaded = load_file(tmp_path / "out" / "model.safetensors")
+    assert loaded.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        assert torch.equal(loaded[name], tensor)
+        assert loaded[name].dtype == tensor.dtype
+
+
+def test_the_dtype_of_the_weights_stands_in_the_configuration(
+    make_zoo: MakeZoo, tmp_path: Path, edit_json: Callable[..., None]
+) -> None:
+    zoo = make_zoo()
+    edit_json(Path(zoo.base) / "config.json", torch_dtype="float32", dtype=None)
+    half = Zoo(base=zoo.base, parents=zoo.parents, dtype="float16")
+    write_checkpoint(tmp_path / "out", merged_tensors(Parents(half), HALF), Path(zoo.base))
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["dtype"] == "float16"
+    assert "torch_dtype" not in config
+
+
+def failing() -> Iterator[tuple[str, Tensor]]:
+    yield "a", torch.ones(3)
+    raise RuntimeError("lost a worker")
+
+
+def test_nothing_is_left_of_a_checkpoint_that_failed(make_zoo: MakeZoo, tmp_path: Path) -> None:
+    zoo = make_zoo()
+    target = tmp_path / "out" / "best"
+    with pytest.raises(RuntimeError):
+        write_checkpoint(target, failing(), Path(zoo.base), shard_bytes=1)
+    assert list(target.parent.iterdir()) == []
+
+
+def test_a_failed_export_leaves_the_old_one_alone(make_zoo: MakeZoo, tmp_path: Path) -> None:
+    zoo = make_zoo()
+    target = tmp_path / "out" / "best"
+    first = write_checkpoint(target, merged_tensors(Parents(zoo), HALF), Path(zoo.base))
+    with pytest.raises(RuntimeError):
+        write_checkpoint(target, failing(), Path(zoo.base))
+    assert (
+        hashlib.sha256((target / "model.safetensors").read_bytes()).hexdigest()
+        == (first["model.safetensors"][0])
+    )
+    again = write_checkpoint(target, merged_tensors(Parents(zoo), HALF), Path(zoo.base))
+    assert again == first
+    assert [path.name for path in target.parent.iterdir()] == ["best"]
+
+
+def test_a_disk_that_is_too_small_is_told_before_anything_is_written(
+    make_zoo: MakeZoo, tmp_path: Path
+) -> None:
+    zoo = make_zoo()
+
+    def never() -> Iterator[tuple[str, Tensor]]:
+        raise AssertionError("read a tensor")
+        yield
+
+    with pytest.raises(OSError, match=r"needs \d+ bytes, and \d+ are free") as caught:
+        write_checkpoint(tmp_path / "out", never(), Path(zoo.base), size_bytes=10**18)
+    assert caught.value.errno == errno.ENOSPC
+    assert not (tmp_path / "out").exists()

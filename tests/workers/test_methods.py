@@ -1,0 +1,361 @@
+"""What every merge method promises, and the algebra of each."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.testing import assert_close
+
+from search.problems import Invalid
+from search.registry import UnknownName
+from workers import merge_state_dicts
+from workers.merge_method import MergeMethod, NotMergeable, Sources, methods
+from workers.task_vectors import Chosen, largest
+
+ALL = [pytest.param(method, id=method.name) for method in methods]
+USING_BASE = [p for p, m in zip(ALL, methods, strict=True) if m.declaration.uses_base]
+VOTING = ("ties", "dare_ties")
+seeds = st.integers(0, 2**32)
+EXAMPLES = settings(max_examples=25, deadline=None)
+
+
+def model(seed: int, *shape: int, scale: float = 1.0) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return {"w": torch.randn(shape or (7, 5), generator=generator) * scale}
+
+
+def merge(method: str, *models: dict[str, Tensor], seed: int = 0, **parameters: Any) -> Tensor:
+    """The first model is the base."""
+    base, *parents = models
+    return merge_state_dicts(method, base, parents, parameters, seed=seed)["w"]
+
+
+def enough(method: MergeMethod, make: Any) -> list[dict[str, Tensor]]:
+    return [make(n) for n in range(min(3, method.declaration.maximum_parents or 3))]
+
+
+def test_the_six_methods_are_there() -> None:
+    names = {method.name for method in methods}
+    assert names >= {"linear", "task_arithmetic", "slerp", "ties", "dare_linear", "dare_ties"}
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_a_declaration_is_complete(method: MergeMethod) -> None:
+    declaration = method.declaration
+    assert declaration.summary.endswith(".")
+    assert any(place in declaration.source for place in ("arXiv:", "doi:"))
+    for parameter in declaration.parameters:
+        assert parameter.description
+        if parameter.kind == "float":
+            default = parameter.default
+            assert isinstance(default, float)
+            assert parameter.minimum <= parameter.low < parameter.high <= parameter.maximum
+            assert parameter.low <= default <= parameter.high
+        if parameter.kind == "choice":
+            assert parameter.default in parameter.choices
+
+
+@pytest.mark.parametrize("method", ALL)
+@given(seed=seeds)
+@EXAMPLES
+def test_identical_models_merge_to_themselves(method: MergeMethod, seed: int) -> None:
+    same = model(seed)
+    parents = enough(method, lambda n: same)
+    assert_close(merge(method.name, same, *parents), same["w"])
+
+
+@pytest.mark.parametrize("method", ALL)
+@given(seed=seeds)
+@EXAMPLES
+def test_the_order_of_parents_does_not_matter(method: MergeMethod, seed: int) -> None:
+    parents = {str(n): model(seed + n + 1) for n in range(len(enough(method, str)))}
+    weights = [0.3, 0.5, 0.9][: len(parents)]
+    has_weights = any(p.name == "weight" for p in method.declaration.parameters)
+    forward = {"weight": weights} if has_weights else {"t": 0.3}
+    backward = {"weight": weights[::-1]} if has_weights else {"t": 0.7}
+    turned = dict(reversed(parents.items()))
+    base = model(seed)
+    one = merge_state_dicts(method.name, base, parents, forward)
+    other = merge_state_dicts(method.name, base, turned, backward)
+    assert_close(one["w"], other["w"])
+
+
+@pytest.mark.parametrize("method", ALL)
+@given(seed=seeds, chosen=st.integers(0, 2))
+@EXAMPLES
+def test_a_one_hot_weight_gives_that_parent_where_declared(
+    method: MergeMethod, seed: int, chosen: int
+) -> None:
+    values = method.declaration.parent_values
+    parents = [model(seed + n + 1) for n in range(3)]
+    if values is None:
+        assert method.name == "slerp"
+        return
+    weight = [float(n == chosen) for n in range(3)]
+    merged = merge(method.name, model(seed), *parents, weight=weight, **values)
+    assert_close(merged, parents[chosen]["w"])
+
+
+@pytest.mark.parametrize("method", ALL)
+@given(seed=seeds)
+@EXAMPLES
+def test_sums_are_taken_in_float32_and_rounded_once(method: MergeMethod, seed: int) -> None:
+    base, *parents = (
+        {"w": model(seed + n)["w"].bfloat16()} for n in range(1 + len(enough(method, str)))
+    )
+    wide = [{"w": m["w"].float()} for m in (base, *parents)]
+    merged = merge(method.name, base, *parents)
+    assert merged.dtype == torch.bfloat16
+    assert torch.equal(merged, merge(method.name, *wide).bfloat16())
+
+
+@pytest.mark.parametrize("method", ALL)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize("shape", [(), (1,), (0, 3), (300_001,), (3, 4, 5)])
+def test_any_shape_and_dtype(method: MergeMethod, dtype: torch.dtype, shape: Any) -> None:
+    base = {"w": torch.full(shape, 0.5, dtype=dtype)}
+    parents = enough(method, lambda n: {"w": torch.full(shape, 0.5 + n / 8, dtype=dtype)})
+    merged = merge(method.name, base, *parents)
+    assert merged.shape == torch.Size(shape)
+    assert merged.dtype == dtype
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_inputs_are_left_alone(method: MergeMethod) -> None:
+    base = model(0)
+    parents = enough(method, lambda n: model(n + 1))
+    before = [m["w"].clone() for m in (base, *parents)]
+    merge(method.name, base, *parents)
+    assert all(torch.equal(m["w"], b) for m, b in zip((base, *parents), before, strict=True))
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_what_is_not_finite_is_refused(method: MergeMethod) -> None:
+    parents = enough(method, lambda n: model(n + 1))
+    parents[0]["w"][2, 3] = math.nan
+    with pytest.raises(NotMergeable, match="'w' is not finite"):
+        merge(
+            method.name, model(0), *parents, **({"density": 1.0} if method.name in VOTING else {})
+        )
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_all_problems_of_the_parameters_are_gathered(method: MergeMethod) -> None:
+    first = method.declaration.parameters[0]
+    with pytest.raises(Invalid) as caught:
+        merge(method.name, model(0), **{f"{first.name}x": 1.0, first.name: "much"})
+    messages = {problem.field: problem.message for problem in caught.value.problems}
+    assert messages[f"parameters.{first.name}x"].endswith(f"did you mean '{first.name}'?")
+    assert "is a number" in messages[f"parameters.{first.name}"]
+    assert "takes" in messages["parents"]
+
+
+@pytest.mark.parametrize(
+    ("method", "parameters", "message"),
+    [
+        ("ties", {"density": 20.0}, "is 20, but must be between"),
+        ("ties", {"density": 0.0}, "in (0, 1]"),
+        ("ties", {"weight": [1.0]}, "has 1 numbers for 2 parents"),
+        ("ties", {"weight": math.inf}, "is inf"),
+        ("ties", {"normalize": 1.0}, "is either true or false"),
+        ("dare_ties", {"rescale": "l2"}, "is one of none, l1, 1/density"),
+        ("slerp", {"t": 1.5}, "is 1.5, but must be between 0 and 1"),
+        ("slerp", {"t": [0.5, 0.5]}, "is a number"),
+        ("slerp", {"t": True}, "is a number"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_refused(
+    method: str, parameters: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(Invalid) as caught:
+        merge(method, model(0), model(1), model(2), **parameters)
+    assert message in caught.value.problems[0].message
+
+
+def test_an_unknown_method_is_told_with_the_near_one() -> None:
+    with pytest.raises(UnknownName, match="did you mean 'slerp'"):
+        merge("slurp", model(0), model(1))
+
+
+# linear
+
+
+def test_weights_that_cancel_cannot_be_normalized() -> None:
+    with pytest.raises(NotMergeable, match=r"sum to 0 at 'w'.*turn normalize off"):
+        merge("linear", model(0), model(1), model(2), weight=[1.0, -1.0])
+    merged = merge("linear", model(0), model(1), model(2), weight=[1.0, -1.0], normalize=False)
+    assert_close(merged, model(1)["w"] - model(2)["w"])
+
+
+def test_a_weight_of_nothing_does_not_even_look() -> None:
+    broken = {"w": torch.full((7, 5), math.nan)}
+    merged = merge("linear", model(0), model(1), broken, weight=[1.0, 0.0])
+    assert torch.equal(merged, model(1)["w"])
+
+
+# task arithmetic
+
+
+@given(seed=seeds, weight=st.lists(st.floats(-2, 2), min_size=3, max_size=3), scale=st.floats(0, 2))
+@EXAMPLES
+def test_task_arithmetic_is_its_formula(seed: int, weight: list[float], scale: float) -> None:
+    base, *parents = (model(seed + n) for n in range(4))
+    merged = merge("task_arithmetic", base, *parents, weight=weight, **{"lambda": scale})
+    deltas = [w * (p["w"] - base["w"]) for w, p in zip(weight, parents, strict=True)]
+    assert_close(merged, base["w"] + scale * sum(deltas), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", USING_BASE)
+def test_no_weight_leaves_the_base(method: MergeMethod) -> None:
+    base = model(0)
+    assert torch.equal(merge(method.name, base, model(1), model(2), weight=0.0), base["w"])
+
+
+# slerp
+
+
+@given(seed=seeds)
+@EXAMPLES
+def test_the_ends_of_the_arc_are_the_parents(seed: int) -> None:
+    first, second = model(seed), model(seed + 1)
+    assert torch.equal(merge("slerp", first, first, second, t=0.0), first["w"])
+    assert torch.equal(merge("slerp", first, first, second, t=1.0), second["w"])
+
+
+@given(seed=seeds, t=st.floats(0, 1))
+@EXAMPLES
+def test_the_arc_of_unit_vectors_stays_on_the_sphere(seed: int, t: float) -> None:
+    first, second = (m["w"] / m["w"].norm() for m in (model(seed), model(seed + 1)))
+    merged = merge("slerp", {"w": first}, {"w": first}, {"w": second}, t=t)
+    assert_close(merged.norm(), torch.tensor(1.0), rtol=1e-5, atol=0)
+    angle = torch.arccos((first * second).sum())
+    assert_close(torch.arccos((first * merged).sum().clamp(-1, 1)), t * angle, rtol=0, atol=2e-3)
+
+
+def test_slerp_takes_two_parents() -> None:
+    with pytest.raises(Invalid, match="exactly 2 parents, not 3"):
+        merge("slerp", *(model(n) for n in range(4)))
+
+
+# ties
+
+
+def trimmed(values: list[float], density: float) -> list[float]:
+    delta = torch.tensor(values)
+    sources = Sources("w", torch.zeros_like(delta), [delta], ["one"])
+    return largest(torch.empty_like(delta), sources, 0, density)(delta, 0).tolist()
+
+
+@pytest.mark.parametrize(
+    ("density", "expected"),
+    [
+        (1.0, [1, -2, 2, 0.5, 2]),
+        (0.8, [1, -2, 2, 0, 2]),
+        (0.6, [0, -2, 2, 0, 2]),
+        (0.59, [0, -2, 2, 0, 0]),  # floor(0.59 * 5) = 2 of three equal ones: the first two
+        (0.2, [0, -2, 0, 0, 0]),
+        (0.1, [0, -2, 0, 0, 0]),  # never less than one
+    ],
+)
+def test_the_largest_survive_and_of_equal_ones_the_first(
+    density: float, expected: list[float]
+) -> None:
+    assert trimmed([1, -2, 2, 0.5, 2], density) == expected
+
+
+@given(
+    values=st.lists(st.integers(-4, 4).map(float), min_size=1, max_size=40),
+    density=st.floats(0.01, 1.0),
+)
+@settings(max_examples=200, deadline=None)
+def test_the_trim_is_that_of_a_stable_sort(values: list[float], density: float) -> None:
+    kept = max(1, int(density * len(values)))
+    order = sorted(range(len(values)), key=lambda i: -abs(values[i]))[:kept]
+    expected = [v if i in order else 0.0 for i, v in enumerate(values)]
+    assert trimmed(values, density) == expected
+
+
+def test_the_trim_of_many_blocks_is_that_of_one() -> None:
+    generator = torch.Generator().manual_seed(0)
+    delta = torch.randn(300_000, generator=generator).bfloat16()  # many are equal
+    merged = merge(
+        "ties", {"w": torch.zeros_like(delta)}, {"w": delta}, density=0.3, normalize=False
+    )
+    order = delta.float().abs().argsort(descending=True, stable=True)[:90_000]
+    expected = torch.zeros_like(delta)
+    expected[order] = delta[order]
+    assert torch.equal(merged, expected)
+
+
+def test_signs_are_elected_by_weight() -> None:
+    base = {"w": torch.zeros(4)}
+    one = {"w": torch.tensor([1.0, 1.0, 0.0, 2.0])}
+    two = {"w": torch.tensor([-3.0, -1.0, 5.0, 4.0])}
+    merged = merge("ties", base, one, two, density=1.0, weight=[1.0, 0.5])
+    # -1.5 outweighs 1; +1 outweighs -0.5; a zero has no vote; weighted mean of 2 and 4
+    assert_close(merged, torch.tensor([-3.0, 1.0, 5.0, (2.0 + 0.5 * 4.0) / 1.5]))
+
+
+def test_an_exact_tie_elects_plus() -> None:
+    base, one, two = ({"w": torch.tensor([x])} for x in (0.0, 1.0, -1.0))
+    for method in VOTING:
+        assert merge(method, base, one, two, density=1.0, normalize=True).item() == 1.0
+
+
+def test_agreeing_weights_that_cancel_do_not_divide_by_nothing() -> None:
+    base = {"w": torch.zeros(1)}
+    one, two = {"w": torch.ones(1)}, {"w": -torch.ones(1)}
+    merged = merge("ties", base, one, two, weight=[1.0, -1.0], density=1.0)
+    assert merged.item() == 2.0  # both weighted deltas are +1, their weights sum to 0
+
+
+# dare
+
+
+def test_masks_nest_so_that_density_moves_smoothly() -> None:
+    delta = torch.ones(100_000)
+    key = Sources("w", delta, [delta], ["one"], seed=3).noise_key(0)
+    masks = [Chosen(key, density)(delta, 0) > 0 for density in (0.1, 0.5, 0.9, 1.0)]
+    for sparse, dense in pairwise(masks):
+        assert not (sparse & ~dense).any()
+    assert masks[-1].all()
+    assert abs(masks[1].float().mean().item() - 0.5) < 0.01
+
+
+def test_a_mask_can_be_drawn_in_blocks() -> None:
+    delta = torch.ones(1000)
+    mask = Chosen(42, 0.5)
+    parts = [mask(delta[start : start + 64], start) for start in range(0, 1000, 64)]
+    assert torch.equal(torch.cat(parts), mask(delta, 0))
+
+
+def test_a_mask_depends_on_seed_parent_and_tensor() -> None:
+    delta = torch.ones(2)
+
+    def key(name: str, label: str, seed: int) -> int:
+        return Sources(name, delta, [delta], [label], seed).noise_key(0)
+
+    keys = {key(n, p, s) for n in ("a", "b") for p in ("one", "two") for s in (0, 1)}
+    assert len(keys) == 8
+
+
+def test_a_tensor_that_loses_every_entry_is_not_rescaled() -> None:
+    base, one = {"w": torch.zeros(1)}, {"w": torch.ones(1)}
+    values = {
+        merge("dare_linear", base, one, density=0.5, rescale="l1", seed=seed).item()
+        for seed in range(20)
+    }
+    assert values == {0.0, 1.0}
+
+
+def test_dropping_nothing_is_task_arithmetic() -> None:
+    models = [model(n) for n in range(3)]
+    dare = merge("dare_linear", *models, density=1.0, weight=[0.3, 0.8])
+    assert_close(dare, merge("task_arithmetic", *models, weight=[0.3, 0.8]))

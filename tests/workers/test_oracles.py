@@ -1,0 +1,150 @@
+"""Every published case of the reference implementations, to their tolerance."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.testing import assert_close
+
+from workers import merge_state_dicts
+
+ORACLES = Path(__file__).parents[1] / "oracles"
+CASES: dict[str, dict[str, Any]] = {
+    case["id"]: case for case in json.loads((ORACLES / "manifest.json").read_text())["cases"]
+}
+CONFIGS = [name for name, case in CASES.items() if case["method"].startswith("mergekit_config")]
+EXACT = [
+    name for name, case in CASES.items() if case["check"] == "allclose" and name not in CONFIGS
+]
+STATISTICAL = [name for name, case in CASES.items() if case["check"] == "statistical"]
+
+Models = dict[str, dict[str, Tensor]]
+
+
+def inputs(case: dict[str, Any]) -> Models:
+    models: Models = {}
+    for key, tensor in load_file(ORACLES / case["inputs"]).items():
+        model, _, name = key.partition("/")
+        models.setdefault(model, {})[name] = tensor
+    return models
+
+
+def parameters(case: dict[str, Any]) -> dict[str, Any]:
+    return {key.removeprefix("per_model."): value for key, value in case["params"].items()}
+
+
+def compare(case: dict[str, Any], merged: dict[str, Tensor]) -> None:
+    expected = load_file(ORACLES / case["expected"])
+    skipped = case.get("extra", {}).get("skip_exact", ())
+    failed_there = case.get("extra", {}).get("reference_failures", {})
+    assert merged.keys() - failed_there.keys() == expected.keys()
+    for name, tensor in expected.items():
+        if name not in skipped:
+            assert_close(
+                merged[name], tensor, **case["tolerance"], msg=lambda m, n=name: f"{n}: {m}"
+            )
+
+
+def test_the_manifest_names_cases_of_every_kind() -> None:
+    assert len(EXACT) >= 20
+    assert len(CONFIGS) == 4
+    assert len(STATISTICAL) == 2
+
+
+@pytest.mark.parametrize("identifier", EXACT)
+def test_a_merge_equals_the_reference(identifier: str) -> None:
+    case = CASES[identifier]
+    models = inputs(case)
+    base = models.pop("base", None)
+    compare(case, merge_state_dicts(case["method"], base, models, parameters(case)))
+
+
+@pytest.mark.parametrize("identifier", EXACT)
+def test_the_comparison_notices_a_slightly_different_merge(identifier: str) -> None:
+    case = CASES[identifier]
+    models = inputs(case)
+    base = models.pop("base", None)
+    merged = merge_state_dicts(case["method"], base, models, parameters(case))
+    with pytest.raises(AssertionError):
+        compare(case, {name: tensor * 1.02 + 0.01 for name, tensor in merged.items()})
+
+
+@pytest.mark.parametrize("identifier", STATISTICAL)
+def test_random_masks_have_the_statistics_of_the_reference(identifier: str) -> None:
+    case = CASES[identifier]
+    density, rescale = case["params"]["density"], case["params"]["rescale"]
+    delta = inputs(case)["delta"][""] if "delta" in inputs(case) else None
+    assert delta is not None
+    seeds = case["extra"]["seeds"]
+    kept, mean = torch.zeros_like(delta), torch.zeros_like(delta)
+    base = {"delta": torch.zeros_like(delta)}
+    for seed in range(seeds):
+        merged = merge_state_dicts(
+            "dare_linear", base, [{"delta": delta}], parameters(case), seed=seed
+        )["delta"]
+        survivors = merged != 0
+        factor = merged[survivors] / delta[survivors]
+        if rescale == "l1":
+            assert_close(merged.abs().sum(), delta.abs().sum(), rtol=1e-5, atol=0)
+            assert_close(factor, factor[:1].expand_as(factor), rtol=1e-5, atol=0)
+        else:
+            assert_close(factor, torch.full_like(factor, 1 / density), rtol=1e-6, atol=0)
+        kept += survivors
+        mean += merged / seeds
+    assert (kept / seeds - density).abs().max() < 4.5 * math.sqrt(density * (1 - density) / seeds)
+    spread = delta.abs() * math.sqrt((1 - density) / density / seeds)
+    assert ((mean - delta).abs() <= 5 * spread + 1e-6).all()
+
+
+# The reference lets a parameter be a list over depth, or differ by substrings of tensor names.
+# Spelled out, that is one value for each tensor.
+def value_at(setting: Any, name: str, place: float) -> float:
+    if isinstance(setting, list) and isinstance(setting[0], dict):
+        first = next(s for s in setting if s.get("filter", "") in name)
+        return value_at(first["value"], name, place)
+    if not isinstance(setting, list):
+        return float(setting)
+    position = place * (len(setting) - 1)
+    low = min(int(position), len(setting) - 2)
+    return setting[low] + (position - low) * (setting[low + 1] - setting[low])
+
+
+def depth(name: str, layers: int) -> float:
+    parts = name.split(".")
+    return int(parts[2]) / (layers - 1) if parts[1] == "layers" else 0.0
+
+
+@pytest.mark.parametrize("identifier", CONFIGS)
+def test_a_mergekit_config_equals_the_reference(identifier: str) -> None:
+    case = CASES[identifier]
+    models = inputs(case)
+    config, names = case["params"]["config"], case["params"]["name_map"]
+    method = config["merge_method"]
+    members = config["models"] if "models" in config else config["slices"][0]["sources"]
+    parents = {m["model"]: models[names.get(m["model"], m["model"])] for m in members}
+    base = models["base"] if method in {"task_arithmetic", "ties"} else None
+    merged: dict[str, Tensor] = {}
+    for name in next(iter(parents.values())):
+        place = depth(name, case["params"]["num_layers_out"])
+        values: dict[str, Any] = {
+            key: value_at(setting, name, place)
+            for key, setting in config.get("parameters", {}).items()
+        }
+        for key in members[0].get("parameters", {}):
+            values[key] = [value_at(m["parameters"][key], name, place) for m in members]
+        out = config.get("out_dtype", config["dtype"])
+        merged |= merge_state_dicts(
+            method,
+            base and {name: base[name]},
+            {label: {name: state[name]} for label, state in parents.items()},
+            values,
+            dtype=getattr(torch, out),
+        )
+    compare(case, merged)

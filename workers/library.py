@@ -1,0 +1,154 @@
+"""Merging as a function of plain state dicts, for notebooks and tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from search import layout
+from search.problems import Invalid, Problem
+from workers.merge_method import Given, Sources, methods, require_finite
+
+StateDict = Mapping[str, Tensor]
+
+
+def merge_state_dicts(
+    method: str,
+    base: StateDict | None,
+    parents: Sequence[StateDict] | Mapping[str, StateDict],
+    parameters: Given | None = None,
+    *,
+    seed: int = 0,
+    dtype: torch.dtype | None = None,
+) -> dict[str, Tensor]:
+    """Merge models that are already in memory.
+
+    Names that share their memory in every model (tied weights) are merged once and stay tied.
+    Embeddings of different sizes are cropped to the base, or for methods without a base to what all
+    parents have. Tensors that are not floating point are the base's.
+
+    Args:
+        method: name of a merge method.
+        base: may be None for methods that do not use it.
+        parents: one state dict each; a mapping also names them, which random masks depend on.
+        parameters: by declared name; per-parent ones are lists, or one number for all.
+        seed: of random masks.
+        dtype: of the merged floating-point tensors; that of the base (else of the first parent) by
+            default.
+
+    Raises:
+        UnknownName: no such method.
+        Invalid: parameters or state dicts that do not fit.
+        NotMergeable: the result does not exist or is not finite.
+    """
+    chosen = methods[method]
+    named = parents if isinstance(parents, Mapping) else _numbered(parents)
+    arguments = chosen.arguments(parameters or {}, len(named))
+    if "base" in named:
+        raise Invalid([Problem(field="parents", message="'base' always means the base model")])
+    if base is None and chosen.declaration.uses_base:
+        raise Invalid([Problem(field="base", message=f"'{method}' needs a base model")])
+    reference = next(iter(named.values())) if base is None else base
+    models = {"base": reference, **named}
+    shapes = _common_shapes(models, fixed=base is not None and chosen.declaration.uses_base)
+    tied = _tied(list(models.values()))
+    merged: dict[str, Tensor] = {}
+    for name, tensor in reference.items():
+        if name in tied:
+            merged[name] = merged[tied[name]]
+        elif name not in shapes:
+            merged[name] = tensor.clone()
+        else:
+            merged[name] = torch.empty(
+                shapes[name], dtype=dtype or tensor.dtype, device=tensor.device
+            )
+            mine, *theirs = (_cropped(model[name], shapes[name]) for model in models.values())
+            chosen.merge(merged[name], Sources(name, mine, theirs, tuple(named), seed), arguments)
+            require_finite(name, merged[name])
+    return merged
+
+
+def _numbered(parents: Sequence[StateDict]) -> dict[str, StateDict]:
+    return {str(number): parent for number, parent in enumerate(parents)}
+
+
+def _common_shapes(models: Mapping[str, StateDict], *, fixed: bool) -> dict[str, torch.Size]:
+    """The shape in which each tensor is merged: that of all models, but for embeddings.
+
+    Args:
+        models: the first is the reference.
+        fixed: an embedding has the shape of the reference; else the largest that all models have.
+
+    Raises:
+        Invalid: with every tensor that does not fit.
+    """
+    reference = next(iter(models.values()))
+    embeddings = _embeddings(reference)
+    problems: list[Problem] = []
+    shapes: dict[str, torch.Size] = {}
+    for label, model in models.items():
+        for name in sorted(model.keys() ^ reference.keys()):
+            what = "is missing" if name in reference else "has no counterpart in the other models"
+            problems.append(Problem(field=f"{label}.{name}", message=what))
+    for name, tensor in reference.items():
+        if not tensor.is_floating_point():
+            continue
+        have = {label: m[name].shape for label, m in models.items() if name in m}
+        shapes[name] = tensor.shape
+        if name in embeddings and not fixed and len({len(shape) for shape in have.values()}) == 1:
+            shapes[name] = torch.Size(map(min, zip(*have.values(), strict=True)))
+        problems += [
+            Problem(
+                field=f"{label}.{name}",
+                message=f"has shape {tuple(shape)}, expected {tuple(shapes[name])}",
+            )
+            for label, shape in have.items()
+            if not _fits(shape, shapes[name], cropped=name in embeddings)
+        ]
+    if problems:
+        raise Invalid(problems)
+    return shapes
+
+
+def _fits(shape: torch.Size, wanted: torch.Size, *, cropped: bool) -> bool:
+    if not cropped or len(shape) != len(wanted):
+        return shape == wanted
+    return all(have >= want for have, want in zip(shape, wanted, strict=True))
+
+
+def _cropped(tensor: Tensor, shape: torch.Size) -> Tensor:
+    return tensor[tuple(slice(0, size) for size in shape)] if tensor.shape != shape else tensor
+
+
+def _embeddings(state: StateDict) -> set[str]:
+    """Names of embeddings and heads: tensors with a row per token."""
+    tensors = (
+        layout.Tensor(name=name, shape=tuple(tensor.shape), dtype=str(tensor.dtype))
+        for name, tensor in state.items()
+    )
+    blocks = layout.Layout.of(tensors).blocks(layout.LayerGroups())
+    return {
+        piece.tensor
+        for block in blocks
+        if block.name in ("embed", "head")
+        for piece in block.pieces
+    }
+
+
+def _tied(models: Sequence[StateDict]) -> dict[str, str]:
+    """Names that share their memory with an earlier name, in every model alike."""
+    first: dict[tuple[object, ...], str] = {}
+    tied: dict[str, str] = {}
+    for name in models[0]:
+        if any(name not in model for model in models):
+            continue
+        key = tuple(_memory(model[name]) for model in models)
+        if first.setdefault(key, name) != name:
+            tied[name] = first[key]
+    return tied
+
+
+def _memory(tensor: Tensor) -> object:
+    return (tensor.data_ptr(), tensor.shape, tensor.stride()) if tensor.numel() else object()

@@ -1,0 +1,152 @@
+"""From a recipe to weights: in place into a resident model, or as a stream of tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from search.layout import Piece
+from search.problems import Invalid
+from search.recipe import Recipe
+from search.spec import BASE
+from workers.merge_method import NotMergeable as NotMergeable
+from workers.merge_method import Sources, methods, require_finite
+from workers.parents import Parents
+
+
+class Materializer:
+    """Writes candidates into the weights of one resident model.
+
+    Nothing the size of a model is allocated for a candidate: each tensor is merged where it will be
+    used. Tied weights are one tensor in the model as in the layout; buffers are left alone.
+
+    Args:
+        parents: the weights to merge from, on the device of the model.
+        model: as transformers builds it from the base.
+
+    Raises:
+        NotMergeable: weights of the model are not those of the base's files, so that they could not
+            be swapped (an architecture that transformers stores in another form than it computes
+            with).
+    """
+
+    def __init__(self, parents: Parents, model: nn.Module) -> None:
+        self._parents = parents
+        self._targets = _targets(parents, model)
+
+    @torch.no_grad()
+    def materialize(self, recipe: Recipe) -> None:
+        """Make the model the one that the recipe describes.
+
+        Raises:
+            NotMergeable: the recipe does not fit the models, or the result is not finite. The model
+                then holds neither this candidate nor the last one.
+        """
+        merge = _Merge(self._parents, recipe)
+        for name, target in self._targets.items():
+            if target.dtype == self._parents.dtype and target.is_contiguous():
+                merge.into(target, name)
+            else:
+                target.copy_(merge.tensor(name))
+            require_finite(name, target)
+
+
+def merged_tensors(parents: Parents, recipe: Recipe) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor of a recipe's checkpoint, one at a time: bit by bit what `Materializer` makes.
+
+    Raises:
+        NotMergeable: as `Materializer.materialize`.
+    """
+    merge = _Merge(parents, recipe)
+    for tensor in parents.layout.tensors:
+        with torch.no_grad():
+            merged = merge.tensor(tensor.name)
+        require_finite(tensor.name, merged)
+        yield tensor.name, merged
+    yield from parents.unmerged()
+
+
+class _Merge:
+    """A recipe laid out over the tensors of a model."""
+
+    def __init__(self, parents: Parents, recipe: Recipe) -> None:
+        self._parents, self._recipe = parents, recipe
+        self._method = methods[recipe.method]
+        unknown = [name for name in recipe.parents if name not in parents.folders]
+        if unknown:
+            raise NotMergeable(f"no model is called {', '.join(unknown)}")
+        blocks = parents.blocks(recipe.partition)
+        if tuple(block.name for block in blocks) != recipe.blocks:
+            raise NotMergeable("the recipe's blocks are not those of this base")
+        self._pieces: dict[str, list[tuple[Piece, dict[str, Any]]]] = {
+            tensor.name: [] for tensor in parents.layout.tensors
+        }
+        for number, block in enumerate(blocks):
+            arguments = self._arguments(number)
+            for piece in block.pieces:
+                self._pieces[piece.tensor].append((piece, arguments))
+
+    def tensor(self, name: str) -> Tensor:
+        """A merged tensor, newly allocated."""
+        like = self._parents.tensor(BASE, name)
+        out = torch.empty(like.shape, dtype=self._parents.dtype, device=like.device)
+        self.into(out, name)
+        return out
+
+    def into(self, out: Tensor, name: str) -> None:
+        """Write a merged tensor to where it belongs."""
+        recipe, parents = self._recipe, self._parents
+        base = parents.tensor(BASE, name)
+        theirs = [parents.tensor(parent, name) for parent in recipe.parents]
+        for piece, arguments in self._pieces[name]:
+            place, mine, others = out, base, theirs
+            if piece.stop - piece.start < out.numel():
+                place, mine, *others = (
+                    tensor.view(-1)[piece.start : piece.stop] for tensor in (out, base, *theirs)
+                )
+            sources = Sources(name, mine, others, recipe.parents, recipe.seed, parents.memo)
+            self._method.merge(place, sources, arguments)
+
+    def _arguments(self, block: int) -> dict[str, Any]:
+        try:
+            return self._method.arguments(self._recipe.at(block), len(self._recipe.parents))
+        except Invalid as error:
+            raise NotMergeable(str(error)) from error
+
+
+def _targets(parents: Parents, model: nn.Module) -> dict[str, Tensor]:
+    """Where in the model each tensor of the layout belongs.
+
+    Files of some models leave out the prefix of the body (``transformer.``), or have it where the
+    model has none. Tensors that the model does not have (a head for training) are left out.
+    """
+    have = {
+        name: tensor.detach()
+        for name, tensor in (
+            *model.named_parameters(remove_duplicate=False),
+            *model.named_buffers(remove_duplicate=False),
+        )
+    }
+    prefix = f"{getattr(model, 'base_model_prefix', '')}."
+    targets = {}
+    for tensor in parents.layout.tensors:
+        spellings = (tensor.name, prefix + tensor.name, tensor.name.removeprefix(prefix))
+        found = next((have[name] for name in spellings if name in have), None)
+        if found is not None and tuple(found.shape) == tensor.shape:
+            targets[tensor.name] = found
+    covered = {target.data_ptr() for target in targets.values()}
+    bare = [name for name, p in model.named_parameters() if p.data_ptr() not in covered]
+    if bare:
+        raise NotMergeable(
+            f"the files of the base do not hold '{bare[0]}' ({len(bare)} such tensors): the model "
+            "computes with other tensors than it stores, so they cannot be swapped in place"
+        )
+    if len(covered) < len(targets):
+        raise NotMergeable(
+            "the base stores weights twice that its architecture ties; set tie_word_embeddings to "
+            "true in its config.json"
+        )
+    return targets

@@ -1,0 +1,1 @@
+"""Merge methods, one to a file: adding a file adds a method."""

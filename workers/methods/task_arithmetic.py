@@ -1,0 +1,48 @@
+"""Task arithmetic: add weighted task vectors to the base."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from search.method import MethodDeclaration, Parameter
+from workers.merge_method import Sources, merge_method
+from workers.task_vectors import LAMBDA, NO_WEIGHT, normalize
+from workers.weighted_sum import weighted_sum
+
+_DECLARATION = MethodDeclaration(
+    name="task_arithmetic",
+    summary="Base plus weighted differences of the parents to the base.",
+    source="Ilharco et al. 2023, arXiv:2212.04089",
+    parameters=(
+        Parameter(
+            "weight",
+            "factor of the parent's task vector; a negative one unlearns",
+            per_parent=True,
+            default=0.4,
+            low=-0.2,
+            high=1.2,
+        ),
+        normalize(default=False),
+        LAMBDA,
+    ),
+    uses_base=True,
+    parent_values={"lambda": 1.0},
+    mergekit="task_arithmetic",
+)
+
+
+@merge_method(_DECLARATION)
+def task_arithmetic(
+    out: Tensor, sources: Sources, *, weight: Sequence[float], normalize: bool, lambda_: float
+) -> None:
+    """Base plus lambda times the sum of weight times (parent - base).
+
+    Summed as coefficients of base and parents, so that no difference is ever stored, and weights
+    that leave nothing of the base give exactly the parents' sum.
+    """
+    total = sum(weight)
+    divisor = total if normalize and abs(total) >= NO_WEIGHT else 1.0
+    factors = [lambda_ * w / divisor for w in weight]
+    weighted_sum(out, [sources.base, *sources.parents], [1.0 - sum(factors), *factors])

@@ -1,0 +1,59 @@
+"""TIES: trim task vectors, elect signs, merge what agrees."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from search.method import MethodDeclaration
+from workers.merge_method import Sources, merge_method
+from workers.task_vectors import (
+    DENSITY,
+    LAMBDA,
+    WEIGHT,
+    Rescale,
+    add_task_vectors,
+    largest,
+    normalize,
+    rescale,
+)
+
+_DECLARATION = MethodDeclaration(
+    name="ties",
+    summary="Keep the largest changes of each parent, elect a sign per entry, average what agrees.",
+    source="Yadav et al. 2023, arXiv:2306.01708",
+    parameters=(WEIGHT, DENSITY, normalize(default=True), rescale(default="none"), LAMBDA),
+    uses_base=True,
+    parent_values={"density": 1.0, "normalize": True, "lambda": 1.0},
+    mergekit="ties",
+)
+
+
+@merge_method(_DECLARATION)
+def ties(
+    out: Tensor,
+    sources: Sources,
+    *,
+    weight: Sequence[float],
+    density: Sequence[float],
+    normalize: bool,
+    rescale: Rescale,
+    lambda_: float,
+) -> None:
+    """Algorithm 1 of the paper, as mergekit does it.
+
+    It differs from the paper in the trim, which is per tensor and not over the whole model, and in
+    the weights, which multiply the task vectors before the vote.
+    """
+    add_task_vectors(
+        out,
+        sources,
+        [largest(out, sources, i, fraction) for i, fraction in enumerate(density)],
+        weight=weight,
+        density=density,
+        rescale=rescale,
+        vote=True,
+        normalize=normalize,
+        lambda_=lambda_,
+    )

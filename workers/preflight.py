@@ -1,0 +1,226 @@
+"""Whether models can be merged at all, told from headers, configurations and tokenizers.
+
+No weight is read, nothing that lies in a folder is run, and every problem is gathered.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from search.layout import Layout, Tensor
+from search.problems import Problem
+from workers.folder import Folder, embeddings, is_merged, read_folder, some
+from workers.headers import BITS, Malformed
+from workers.vocabulary import differences, only_in, read_vocabulary
+
+# Read differently, the same weights are another model.
+_MUST_AGREE = ("model_type", "num_attention_heads", "num_key_value_heads", "head_dim", "n_head")
+# A merge takes these from the base; with other values a parent is not quite itself any more.
+_SHOULD_AGREE = (
+    "hidden_act",
+    "rms_norm_eps",
+    "rope_parameters",
+    "rope_scaling",
+    "rope_theta",
+    "sliding_window",
+)
+_CARD_BYTES = 64 * 1024
+_HEADER = re.compile(r"---\n(.*?\n)---\n", re.S)
+_LICENCE = re.compile(r"^license:[ \t]*[\"']?([\w.+-]+)", re.M)
+_SIZES = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Preflight:
+    """What is known of a set of models before any weight is read.
+
+    Args:
+        layout: of the base; None when it cannot be told.
+        dtype: of the base: float32, bfloat16 or float16.
+        parameters: elements that are merged.
+        memory_bytes: resident on a worker: base, parents and the model that candidates are merged
+            into.
+        checkpoint_bytes: of one merged model in the base's dtype.
+        problems: why nothing can be merged.
+        warnings: what to know before merging.
+    """
+
+    layout: Layout | None
+    dtype: str
+    parameters: int
+    memory_bytes: int
+    checkpoint_bytes: int
+    problems: tuple[Problem, ...]
+    warnings: tuple[Problem, ...]
+
+
+def preflight(base: tuple[str, Path], parents: Sequence[tuple[str, str, Path]]) -> Preflight:
+    """Check a base and its fine-tuned descendants against each other.
+
+    Args:
+        base: (field, folder); the field is what problems are reported under.
+        parents: (field, name, folder) each.
+    """
+    ours = read_folder(*base)
+    theirs = [(field, name, read_folder(field, path)) for field, name, path in parents]
+    problems = [*ours.problems, *_loadable(base[0], ours)]
+    warnings: list[Problem] = []
+    for field, _, folder in theirs:
+        problems += folder.problems
+        if not folder.problems and not ours.problems:
+            problems += [Problem(field=field, message=m) for m in _misfits(ours, folder)]
+            warnings += [Problem(field=field, message=m) for m in _cautions(ours, folder)]
+    tokenizer_problems, tokenizer_warnings = _tokenizers(base, parents)
+    size = checkpoint_bytes(ours)
+    return Preflight(
+        layout=ours.layout if ours.tensors else None,
+        dtype=ours.dtype,
+        parameters=ours.layout.size,
+        memory_bytes=ours.size_bytes + sum(f.size_bytes for _, _, f in theirs) + size,
+        checkpoint_bytes=size,
+        problems=(*problems, *tokenizer_problems),
+        warnings=(*warnings, *tokenizer_warnings, *_licences(base, parents)),
+    )
+
+
+def checkpoint_bytes(base: Folder, dtype: str | None = None) -> int:
+    """Bytes of the tensors of a merged model in a dtype, that of the base by default."""
+    element = _SIZES[dtype or base.dtype]
+    merged = {tensor.name for tensor in base.layout.tensors}
+    kept = (t for t in base.tensors.values() if t.name not in merged and t.name not in base.aliases)
+    return base.layout.size * element + sum(t.size * BITS[t.dtype] // 8 for t in kept)
+
+
+def _loadable(field: str, base: Folder) -> Iterator[Problem]:
+    """What only the base must have, because it is the model that is evaluated."""
+    kind = base.config.get("model_type")
+    if not base.problems:
+        # Imported late: the rest of this module answers before transformers would be loaded.
+        from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+        if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+            message = f"config.json has model_type '{kind}': no causal language model is called so"
+            yield Problem(field=field, message=message)
+    if base.tensors and not base.layout.tensors:
+        yield Problem(field=field, message="holds no floating-point weights")
+
+
+def _misfits(base: Folder, parent: Folder) -> Iterator[str]:
+    """Why a parent cannot be merged with the base."""
+    wanted = _stored(base)
+    have = {n: t for n, t in _stored(parent).items() if n not in base.aliases or n in wanted}
+    if missing := wanted.keys() - have.keys():
+        yield (
+            f"lacks {some(missing)}, which the base has; was it fine-tuned from another model, or "
+            "are its embeddings tied when the base's are not?"
+        )
+    if extra := have.keys() - wanted.keys():
+        yield f"has {some(extra)}, which the base lacks; was it fine-tuned from another model?"
+    if untied := [n for n in base.aliases if n in parent.tensors and n not in parent.aliases]:
+        yield f"has its own {some(untied)}, which the base shares with its embedding"
+    yield from _shapes(base, {n: have[n] for n in wanted if n in have})
+    for key in _MUST_AGREE:
+        if base.config.get(key) != parent.config.get(key):
+            yield (
+                f"config.json has {key} {parent.config.get(key)!r}, the base's has "
+                f"{base.config.get(key)!r}"
+            )
+
+
+def _stored(folder: Folder) -> dict[str, Tensor]:
+    return {
+        name: tensor
+        for name, tensor in folder.tensors.items()
+        if is_merged(tensor) and name not in folder.aliases
+    }
+
+
+def _shapes(base: Folder, parent: Mapping[str, Tensor]) -> Iterator[str]:
+    tables, heads = embeddings(base.layout)
+    tokens = {tensor.name for tensor in (*tables, *heads)}
+    other = [name for name, tensor in parent.items() if tensor.shape != base.tensors[name].shape]
+    for name in sorted(tokens & set(other)):
+        yield (
+            f"has {parent[name].shape[0]} rows in '{name}' for the base's "
+            f"{base.tensors[name].shape[0]}: another vocabulary; resize its embeddings"
+        )
+    rest = [name for name in other if name not in tokens]
+    if rest:
+        name = min(rest)
+        yield (
+            f"has other shapes than the base in {some(rest)}: {_shape(parent[name])} for "
+            f"{_shape(base.tensors[name])}; is it a fine-tuned copy of this base?"
+        )
+
+
+def _shape(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "scalar"
+
+
+def _cautions(base: Folder, parent: Folder) -> Iterator[str]:
+    if base.dtype != parent.dtype:
+        yield f"is stored in {parent.dtype}, the base in {base.dtype}; sums are taken in float32"
+    for key in _SHOULD_AGREE:
+        if base.config.get(key) != parent.config.get(key):
+            yield (
+                f"config.json has {key} {parent.config.get(key)!r}; the merged model has the "
+                f"base's {base.config.get(key)!r}"
+            )
+
+
+def _tokenizers(
+    base: tuple[str, Path], parents: Sequence[tuple[str, str, Path]]
+) -> tuple[list[Problem], list[Problem]]:
+    """Problems and warnings."""
+    problems: list[Problem] = []
+    warnings: list[Problem] = []
+    found = []
+    for field, folder in (base, *((field, folder) for field, _, folder in parents)):
+        try:
+            found.append((field, read_vocabulary(folder) if folder.is_dir() else None))
+        except Malformed as error:
+            problems.append(Problem(field=field, message=str(error)))
+            found.append((field, None))
+    (_, ours), *theirs = found
+    if ours is None:
+        if base[1].is_dir() and not problems:
+            message = "has no tokenizer.json; save the tokenizer into the folder"
+            problems.append(Problem(field=base[0], message=message))
+        return problems, warnings
+    for field, vocabulary in theirs:
+        if vocabulary is None:
+            continue
+        problems += [
+            Problem(field=field, message=f"its tokenizer {text}; it speaks another vocabulary")
+            for text in differences(ours, vocabulary)
+        ]
+        if new := only_in(vocabulary, ours):
+            message = f"its tokenizer has {some(new)}, which the merged model's (the base's) lacks"
+            warnings.append(Problem(field=field, message=message))
+    return problems, warnings
+
+
+def _licences(
+    base: tuple[str, Path], parents: Sequence[tuple[str, str, Path]]
+) -> Iterator[Problem]:
+    ours = _licence(base[1])
+    for field, _, folder in parents:
+        licence = _licence(folder)
+        if licence and ours and licence != ours:
+            message = f"has licence {licence}, the base {ours}; a merge is bound by both"
+            yield Problem(field=field, message=message)
+
+
+def _licence(folder: Path) -> str | None:
+    """What the model card's YAML header says, where there is one."""
+    try:
+        with (folder / "README.md").open(encoding="utf-8", errors="replace") as file:
+            text = file.read(_CARD_BYTES)
+    except OSError:
+        return None
+    header = _HEADER.match(text)
+    licence = _LICENCE.search(header[1]) if header else None
+    return licence[1] if licence else None

@@ -1,0 +1,60 @@
+"""The one loop that most candidates spend their merge in: a weighted sum at memory bandwidth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+# Two float32 work buffers of this many elements stay in the second-level cache of a CPU core.
+_BLOCK = 1 << 18
+
+
+def sum_dtype(out: Tensor) -> torch.dtype:
+    """The dtype in which sums are taken that end in ``out``."""
+    return torch.float64 if out.dtype == torch.float64 else torch.float32
+
+
+def weighted_sum(out: Tensor, tensors: Sequence[Tensor], coefficients: Sequence[float]) -> None:
+    """Write the sum of ``coefficients[i] * tensors[i]`` into ``out``.
+
+    Every tensor is read once and ``out`` written once: the float32 partial sums of a block never
+    leave the cache. Tensors with coefficient 0 are not read, so that a one-hot sum is that tensor
+    exactly.
+
+    Args:
+        out: any shape, contiguous; rounded once, to its dtype.
+        tensors: as ``out`` in shape, contiguous, any floating dtype, none sharing memory with
+            ``out``.
+        coefficients: one for each tensor.
+    """
+    terms = [(t.reshape(-1), c) for t, c in zip(tensors, coefficients, strict=True) if c != 0.0]
+    flat = out.view(-1)
+    if not terms:
+        flat.zero_()
+        return
+    block = _BLOCK if out.device.type == "cpu" else flat.numel()
+    dtype = sum_dtype(out)
+    total = torch.empty(min(block, flat.numel()), dtype=dtype, device=out.device)
+    term = torch.empty_like(total)
+    for start in range(0, flat.numel(), block):
+        target = flat[start : start + block]
+        # A target of the right dtype needs no buffer: the sum is taken where it will stay.
+        here = target if out.dtype == dtype else total[: target.numel()]
+        _accumulate(here, term[: target.numel()], start, terms)
+        if here is not target:
+            target.copy_(here)
+
+
+def _accumulate(
+    total: Tensor, term: Tensor, start: int, terms: Sequence[tuple[Tensor, float]]
+) -> None:
+    stop = start + total.numel()
+    (first, coefficient), *others = terms
+    total.copy_(first[start:stop]).mul_(coefficient)
+    for tensor, coefficient in others:
+        part = tensor[start:stop]
+        if part.dtype != total.dtype:
+            part = term.copy_(part)
+        total.add_(part, alpha=coefficient)

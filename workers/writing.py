@@ -1,0 +1,213 @@
+"""Write a checkpoint folder as transformers would, but streamed, checked and all at once."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import torch
+from torch import Tensor
+
+from workers.folder import INDEX, SINGLE, read_folder, read_json
+from workers.preflight import checkpoint_bytes
+from workers.vocabulary import TOKENIZER_FILES
+
+CHECKSUMS = "SHA256SUMS"
+_COPIED = ("generation_config.json", *TOKENIZER_FILES)
+_NAMES = {
+    torch.float32: "F32",
+    torch.bfloat16: "BF16",
+    torch.float16: "F16",
+    torch.float64: "F64",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+_SHARD_BYTES = 2 * 10**9
+# Configuration, tokenizer, index and headers: more than they take, next to any weights.
+_MARGIN_BYTES = 64 * 2**20
+_ALIGNMENT = 8
+
+Files = dict[str, tuple[str, int]]
+
+
+def write_checkpoint(
+    folder: Path,
+    tensors: Iterator[tuple[str, Tensor]],
+    source: Path,
+    *,
+    extra: Mapping[str, str] | None = None,
+    shard_bytes: int = _SHARD_BYTES,
+    size_bytes: int | None = None,
+) -> Files:
+    """Write tensors beside the configuration and tokenizer of ``source``.
+
+    The folder appears under its name only when every byte of it is on disk; a folder that had the
+    name is replaced. At most one shard is held in memory.
+
+    Args:
+        folder: to be written.
+        tensors: name and value; tied ones once. A yielded tensor must not change later.
+        source: the checkpoint folder (the base) that configuration, generation configuration,
+            tokenizer and chat template are copied from.
+        extra: further files (model card, recipe.json, ...) by name, as text.
+        shard_bytes: a new file begins before a shard would grow beyond this.
+        size_bytes: of all tensors, for the check of the disk; that of the source's by default.
+
+    Returns:
+        name to (sha256, size in bytes) of every file; the same is in ``SHA256SUMS``.
+
+    Raises:
+        OSError: the disk is too small (ENOSPC, told before anything is written) or fails.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _check_space(folder.parent, size_bytes or checkpoint_bytes(read_folder("source", source)))
+    partial = folder.with_name(f".{folder.name}.{uuid4().hex}.partial")
+    partial.mkdir()
+    try:
+        files, dtype = _write_weights(partial, tensors, shard_bytes)
+        files["config.json"] = _write(partial / "config.json", [_config(source, dtype)])
+        for name in _COPIED:
+            if (source / name).is_file():
+                files[name] = _write(partial / name, [(source / name).read_bytes()])
+        for name, text in (extra or {}).items():
+            files[name] = _write(partial / name, [text.encode()])
+        files[CHECKSUMS] = _write(partial / CHECKSUMS, [_checksums(files)])
+        _sync(partial)
+        _put(partial, folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return files
+
+
+def _check_space(parent: Path, size_bytes: int) -> None:
+    needed, free = size_bytes + _MARGIN_BYTES, shutil.disk_usage(parent).free
+    if needed > free:
+        message = (
+            f"the checkpoint needs {needed} bytes, and {free} are free; make room or move artifacts"
+        )
+        raise OSError(errno.ENOSPC, message, str(parent))
+
+
+def _write_weights(
+    folder: Path, tensors: Iterator[tuple[str, Tensor]], shard_bytes: int
+) -> tuple[Files, str]:
+    """Shards, under provisional names until their number is known; the dtype of most weights."""
+    written: list[tuple[list[str], tuple[str, int]]] = []
+    total = 0
+    elements: Counter[torch.dtype] = Counter()
+    for number, shard in enumerate(_shards(tensors, shard_bytes)):
+        for tensor in shard.values():
+            total += tensor.nbytes
+            elements[tensor.dtype] += tensor.numel() * tensor.is_floating_point()
+        written.append((list(shard), _write(folder / f"shard-{number}", _safetensors(shard))))
+        shard.clear()
+    files: Files = {}
+    weight_map: dict[str, str] = {}
+    for number, (names, digest) in enumerate(written):
+        name = f"model-{number + 1:05}-of-{len(written):05}.safetensors" if written[1:] else SINGLE
+        (folder / f"shard-{number}").rename(folder / name)
+        files[name] = digest
+        weight_map |= dict.fromkeys(names, name)
+    if written[1:]:
+        index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
+        files[INDEX] = _write(folder / INDEX, [_json(index)])
+    return files, str(elements.most_common(1)[0][0]).removeprefix("torch.")
+
+
+def _shards(tensors: Iterator[tuple[str, Tensor]], shard_bytes: int) -> Iterator[dict[str, Tensor]]:
+    shard: dict[str, Tensor] = {}
+    size = 0
+    for name, tensor in tensors:
+        if shard and size + tensor.nbytes > shard_bytes:
+            yield shard
+            shard, size = {}, 0
+        shard[name] = tensor
+        size += tensor.nbytes
+    if shard:
+        yield shard
+
+
+def _safetensors(tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:
+    """The bytes of a safetensors file: header, then each tensor, widest elements first.
+
+    Written here and not by the library, which would copy the shard once more and hash nothing.
+    """
+    ordered = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    start = 0
+    for name in ordered:
+        tensor = tensors[name]
+        header[name] = {
+            "dtype": _NAMES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [start, start + tensor.nbytes],
+        }
+        start += tensor.nbytes
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % _ALIGNMENT)
+    yield len(text).to_bytes(8, "little") + text
+    for name in ordered:
+        flat = tensors[name].detach().cpu().contiguous().reshape(-1)
+        if flat.numel():
+            yield flat.view(torch.uint8).numpy().data
+
+
+def _write(path: Path, chunks: Iterable[bytes | memoryview]) -> tuple[str, int]:
+    """Write and flush to disk; returns sha256 and size."""
+    digest, size = hashlib.sha256(), 0
+    with path.open("xb") as file:
+        for chunk in chunks:
+            file.write(chunk)
+            digest.update(chunk)
+            size += len(chunk)
+        file.flush()
+        os.fsync(file.fileno())
+    return digest.hexdigest(), size
+
+
+def _config(source: Path, dtype: str) -> bytes:
+    config = read_json(source / "config.json")
+    config.pop("torch_dtype", None)  # what ``dtype`` was called before transformers 5
+    return _json(config | {"dtype": dtype})
+
+
+def _json(document: Any) -> bytes:
+    return (json.dumps(document, indent=2) + "\n").encode()
+
+
+def _checksums(files: Files) -> bytes:
+    """In the format that ``sha256sum --check`` reads."""
+    return "".join(f"{digest}  {name}\n" for name, (digest, _) in sorted(files.items())).encode()
+
+
+def _put(partial: Path, folder: Path) -> None:
+    """Rename into place; of a folder that is there already only the name is kept."""
+    old = folder.with_name(f".{folder.name}.{uuid4().hex}.old")
+    replaced = folder.exists()
+    if replaced:
+        folder.rename(old)
+    partial.rename(folder)
+    _sync(folder.parent)
+    if replaced:
+        shutil.rmtree(old)
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
