@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from workers.messages import Job, Report
+from workers.messages import Job, Rejected, Report
 
 
 class FleetDown(RuntimeError):
@@ -30,3 +30,8 @@ class Fleet(Protocol):
 
     def close(self) -> None:
         """Stop the workers; jobs in flight are dropped."""
+
+
+def lost(attempts: int, reason: str) -> Rejected:
+    """What is reported of a job that the machines failed too often."""
+    return Rejected(f"lost {attempts} times: {reason}" if attempts > 1 else f"lost: {reason}")

@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from evals.suite import Suite
+from search.outcome import Score
+from search.recipe import Recipe, mixture
+from tests.workers.tiny_zoo import make_suite, make_zoo
+from workers.card import licence, model_card
+from workers.export import export
+from workers.messages import Export, Exported, Zoo
+from workers.resident import Resident
+from workers.verify import Request, Unverified, disagreements, score_in_fresh_process
+
+TIES = Recipe(
+    method="ties",
+    parents=("p0", "p1"),
+    parameters={"weight": ((0.7, 0.4),), "density": ((0.5, 0.5),)},
+)
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory: pytest.TempPathFactory) -> Suite:
+    return make_suite(tmp_path_factory.mktemp("suite"))
+
+
+@pytest.fixture(scope="module")
+def zoo(tmp_path_factory: pytest.TempPathFactory) -> Zoo:
+    return make_zoo(tmp_path_factory.mktemp("zoo"), dtype="bfloat16")
+
+
+@pytest.fixture(scope="module")
+def resident(zoo: Zoo) -> Resident:
+    torch.set_num_threads(1)
+    return Resident(zoo, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def made(
+    resident: Resident, suite: Suite, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Exported]:
+    folder = tmp_path_factory.mktemp("artifacts") / TIES.digest
+    folder.mkdir()
+    (folder / "stale").touch()
+    card = {"search": "tiny", "models": {"base": "lab/base", "p0": "lab/zero"}}
+    result = export(Export(TIES, suite, str(folder), card), resident)
+    assert isinstance(result, Exported), result
+    return folder, result
+
+
+def test_transformers_loads_it_and_computes_the_same_logits_to_the_bit(
+    made: tuple[Path, Exported], resident: Resident, zoo: Zoo
+) -> None:
+    folder, _ = made
+    loaded = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, zoo.dtype)).eval()
+    tokens = AutoTokenizer.from_pretrained(folder)("abcabc hg", return_tensors="pt").input_ids
+    resident.materializer.materialize(TIES)
+    with torch.no_grad():
+        expected, found = (model(tokens).logits for model in (resident.model, loaded))
+        resident.materializer.materialize(mixture(("p0",), (1.0,)))
+        other = resident.model(tokens).logits
+    assert torch.equal(expected, found)
+    assert not torch.equal(other, found), "control: another recipe computes otherwise"
+
+
+def test_scores_are_those_of_the_report_split(made: tuple[Path, Exported]) -> None:
+    assert {score.count for score in made[1].scores.values()} == {60}
+
+
+def test_the_manifest_is_the_folder_and_sha256sum_agrees(made: tuple[Path, Exported]) -> None:
+    folder, result = made
+    assert {file.name for file in folder.iterdir()} == set(result.files)
+    for name, (_, size) in result.files.items():
+        assert (folder / name).stat().st_size == size
+    subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=folder, check=True)
+
+
+def test_only_the_finished_folder_is_left_not_even_what_an_earlier_attempt_wrote(
+    made: tuple[Path, Exported],
+) -> None:
+    folder, _ = made
+    assert list(folder.parent.iterdir()) == [folder]
+    assert not (folder / "stale").exists()
+
+
+def test_the_recipe_is_there_in_full_and_in_mergekits_words(made: tuple[Path, Exported]) -> None:
+    folder, _ = made
+    assert Recipe.model_validate_json((folder / "recipe.json").read_text()) == TIES
+    assert yaml.safe_load((folder / "mergekit.yaml").read_text())["merge_method"] == "ties"
+
+
+def test_the_model_card_names_models_scores_and_no_path(
+    made: tuple[Path, Exported], zoo: Zoo
+) -> None:
+    folder, result = made
+    text = (folder / "README.md").read_text()
+    metadata = yaml.safe_load(text.split("---\n")[1])
+    assert metadata["base_model"] == ["lab/base", "lab/zero", "p1"]
+    assert metadata["base_model_relation"] == "merge"
+    assert metadata["library_name"] == "transformers"
+    bits = -result.scores["tiny_text/bits_per_byte"].value
+    assert f"| bits_per_byte (lower is better) | {bits:.4f} |" in text
+    assert str(Path(zoo.base).parent) not in text
+    assert "- search: tiny" in text
+
+
+def test_a_folder_that_scores_otherwise_is_found_out(
+    made: tuple[Path, Exported], resident: Resident, suite: Suite, tmp_path: Path
+) -> None:
+    """The control of every export: weights that were written wrong do not pass."""
+    source, _ = made
+    folder = tmp_path / "copy"
+    folder.mkdir()
+    for file in source.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    resident.materializer.materialize(TIES)
+    expected = resident.evaluator(suite).score()
+    weights = load_file(folder / "model.safetensors")
+    weights["model.layers.0.mlp.down_proj.weight"] *= 1.01
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    request = Request(folder=folder, dtype=resident.zoo.dtype, device="cpu", threads=1, suite=suite)
+    (text,) = disagreements(expected, score_in_fresh_process(request))[-1:]
+    assert text.startswith("tiny_text/bits_per_byte differs on ")
+
+
+def test_a_folder_that_cannot_be_loaded_says_why(suite: Suite, tmp_path: Path) -> None:
+    request = Request(folder=tmp_path, dtype="float32", device="cpu", threads=1, suite=suite)
+    with pytest.raises(Unverified, match="config"):
+        score_in_fresh_process(request)
+
+
+def score(*examples: float) -> Score:
+    return Score(0.0, 0.0, len(examples), np.array(examples, dtype=np.float32))
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        ({"t/acc": [1.0, 0.0], "t/bits": [-200.0, -3.00001]}, []),
+        ({"t/acc": [1.0, 1.0], "t/bits": [-200.0, -3.0]}, ["t/acc differs on 1 of 2"]),
+        ({"t/acc": [1.0, 0.0], "t/bits": [-200.1, -3.1]}, ["t/bits differs on 2 of 2"]),
+        ({"t/acc": [1.0, 0.0]}, ["t/bits has another number of examples"]),
+        ({"t/acc": [1.0, 0.0], "t/bits": [np.nan, -3.0]}, ["t/bits differs on 1 of 2"]),
+    ],
+)
+def test_accuracies_agree_exactly_and_likelihoods_to_five_digits(
+    found: dict[str, list[float]], words: list[str]
+) -> None:
+    expected = {"t/acc": score(1, 0), "t/bits": score(-200, -3)}
+    arrays = {key: np.array(values, dtype=np.float32) for key, values in found.items()}
+    assert disagreements(expected, arrays) == words
+
+
+@pytest.mark.parametrize(
+    ("card", "expected"),
+    [
+        ("---\nlicense: apache-2.0\n---\n# A model", "apache-2.0"),
+        ("---\nlicense: [mit, apache-2.0]\n---\n", None),
+        ("---\n[[[\n---\n", None),
+        ("# A model\n---\nlicense: mit\n---\n", None),
+        ("---\n" + "[" * 2000 + "\n---\n", None),
+    ],
+)
+def test_licences_are_read_from_model_cards(
+    tmp_path: Path, card: str, expected: str | None
+) -> None:
+    (tmp_path / "README.md").write_text(card)
+    assert licence(str(tmp_path)) == expected
+
+
+@pytest.mark.parametrize(("last", "expected"), [("mit", "mit"), ("gpl-3.0", None)])
+def test_a_licence_that_all_models_share_is_the_merges(
+    tmp_path: Path, last: str, expected: str | None
+) -> None:
+    names = {"base": "mit", "p0": "mit", "p1": last}
+    for name, stated in names.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "README.md").write_text(f"---\nlicense: {stated}\n---\n")
+    folders = {name: str(tmp_path / name) for name in names}
+    text = model_card(
+        TIES,
+        Zoo(folders["base"], (("p0", folders["p0"]), ("p1", folders["p1"])), "float32"),
+        scores={},
+        higher_is_better={},
+        models={name: name for name in names},
+        details={},
+        mergekit=None,
+    )
+    assert yaml.safe_load(text.split("---\n")[1]).get("license") == expected

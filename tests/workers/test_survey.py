@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import hashlib
+from contextlib import closing
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tests.workers.tiny_zoo import make_zoo
+from workers.messages import Rejected, Survey, Surveyed, Zoo
+from workers.parents import Parents
+from workers.survey import is_finite, survey
+
+
+@pytest.fixture
+def zoo(tmp_path: Path) -> Zoo:
+    return make_zoo(tmp_path, dtype="bfloat16")
+
+
+def look(zoo: Zoo, *, needs_geometry: bool) -> Surveyed | Rejected:
+    with closing(Parents(zoo)) as parents:
+        return survey(Survey(needs_geometry), parents)
+
+
+def spoil(folder: str, tensor: str, value: float) -> None:
+    file = Path(folder) / "model.safetensors"
+    weights = load_file(file)
+    weights[tensor].view(-1)[3] = value
+    save_file(weights, file, metadata={"format": "pt"})
+
+
+def test_gram_of_every_cell_equals_numpy(zoo: Zoo) -> None:
+    surveyed = look(zoo, needs_geometry=True)
+    assert isinstance(surveyed, Surveyed)
+    assert surveyed.geometry is not None
+    with closing(Parents(zoo)) as parents:
+        layout = parents.layout
+        flat = np.stack(
+            [
+                np.concatenate(
+                    [parents.tensor(m, t.name).double().numpy().ravel() for t in layout.tensors]
+                )
+                for m in ("base", "p0", "p1")
+            ]
+        )
+    boundaries = surveyed.geometry.boundaries
+    assert boundaries.dtype == np.int64
+    assert tuple(boundaries) == layout.grid()
+    expected = [flat[:, a:b] @ flat[:, a:b].T for a, b in pairwise(boundaries)]
+    np.testing.assert_allclose(surveyed.geometry.gram, expected, rtol=1e-13)
+
+
+def test_geometry_is_measured_only_where_it_is_asked_for(zoo: Zoo) -> None:
+    surveyed = look(zoo, needs_geometry=False)
+    assert isinstance(surveyed, Surveyed)
+    assert surveyed.geometry is None
+
+
+def test_every_weight_file_is_hashed(zoo: Zoo) -> None:
+    surveyed = look(zoo, needs_geometry=False)
+    assert isinstance(surveyed, Surveyed)
+    folders = {"base": zoo.base, **dict(zoo.parents)}
+    assert surveyed.sha256 == {
+        f"{name}/model.safetensors": hashlib.sha256(
+            Path(folder, "model.safetensors").read_bytes()
+        ).hexdigest()
+        for name, folder in folders.items()
+    }
+
+
+@pytest.mark.parametrize(("value", "words"), [(np.nan, "1 NaN and 0"), (np.inf, "0 NaN and 1")])
+def test_a_value_that_is_not_finite_is_named_with_model_file_and_tensor(
+    zoo: Zoo, value: float, words: str
+) -> None:
+    spoil(zoo.parents[1][1], "model.layers.1.mlp.up_proj.weight", value)
+    rejected = look(zoo, needs_geometry=True)
+    assert isinstance(rejected, Rejected)
+    ((file, message),) = rejected.problems
+    assert file == "p1/model.safetensors"
+    assert "'model.layers.1.mlp.up_proj.weight'" in message
+    assert words in message
+
+
+def test_large_finite_weights_whose_sum_overflows_are_finite() -> None:
+    large = torch.full((4,), 3e38)
+    assert not large.sum().isfinite(), "control: the cheap check alone would refuse these"
+    assert is_finite(large)
+    assert not is_finite(torch.tensor([1.0, float("-inf"), float("inf")]))

@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import errno
+import gc
+import logging
+import weakref
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from evals.suite import Suite
+from search.recipe import Recipe, mixture
+from tests.workers.tiny_zoo import make_suite, make_zoo, save_model
+from workers.messages import Evaluate, Evaluated, Job, Rejected, Survey, Surveyed, Zoo
+from workers.resident import Recent
+from workers.worker import Worker
+
+AVERAGE = mixture(("p0", "p1"), (0.5, 0.5))
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory: pytest.TempPathFactory) -> Suite:
+    return make_suite(tmp_path_factory.mktemp("suite"))
+
+
+@pytest.fixture(scope="module")
+def zoo(tmp_path_factory: pytest.TempPathFactory) -> Zoo:
+    return make_zoo(tmp_path_factory.mktemp("zoo"))
+
+
+def evaluated(worker: Worker, zoo: Zoo, suite: Suite, recipe: Recipe) -> Evaluated:
+    result = worker.run(Job("j", zoo, Evaluate(recipe, suite)))
+    assert isinstance(result, Evaluated), result
+    return result
+
+
+def rejected(worker: Worker, zoo: Zoo, suite: Suite, recipe: Recipe) -> Rejected:
+    result = worker.run(Job("j", zoo, Evaluate(recipe, suite)))
+    assert isinstance(result, Rejected), result
+    return result
+
+
+def test_a_recipe_is_scored_on_every_objective_with_higher_better(zoo: Zoo, suite: Suite) -> None:
+    scores = evaluated(Worker(), zoo, suite, AVERAGE).scores
+    assert set(scores) == {"tiny_choice/acc", "tiny_text/bits_per_byte"}
+    assert 0 <= scores["tiny_choice/acc"].value <= 1
+    assert scores["tiny_text/bits_per_byte"].value < 0
+    assert all(score.count == 12 for score in scores.values())
+
+
+def test_scores_do_not_depend_on_what_was_scored_before(zoo: Zoo, suite: Suite) -> None:
+    worker = Worker()
+    first = evaluated(worker, zoo, suite, AVERAGE).scores
+    other = evaluated(worker, zoo, suite, mixture(("p0",), (1.0,))).scores
+    again = evaluated(worker, zoo, suite, AVERAGE).scores
+    fresh = evaluated(Worker(), zoo, suite, AVERAGE).scores
+    assert first == again == fresh
+    assert first != other, "control: another recipe scores otherwise"
+
+
+def test_a_parent_alone_scores_as_its_own_folder_does(zoo: Zoo, suite: Suite) -> None:
+    parent = replace(zoo, base=zoo.parents[0][1])
+    alone = evaluated(Worker(), zoo, suite, mixture(("p0",), (1.0,))).scores
+    assert alone == evaluated(Worker(), parent, suite, mixture(("base",), (1.0,))).scores
+
+
+def test_times_are_told_apart(zoo: Zoo, suite: Suite) -> None:
+    timings = evaluated(Worker(), zoo, suite, AVERAGE).timings
+    assert min(timings.merge_s, timings.forward_s, timings.other_s) > 0
+
+
+def test_a_merge_that_overflows_is_rejected_and_the_next_one_scored(zoo: Zoo, suite: Suite) -> None:
+    worker = Worker()
+    reason = rejected(worker, zoo, suite, mixture(("p0", "p1"), (3e38, 3e38))).reason
+    assert "finite" in reason
+    evaluated(worker, zoo, suite, AVERAGE)
+
+
+def test_a_bug_rejects_one_candidate_and_is_logged_with_its_traceback(
+    zoo: Zoo, suite: Suite, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken:
+        """Stands where a recipe should be."""
+
+    with caplog.at_level(logging.ERROR, "workers.worker"):
+        reason = rejected(Worker(), zoo, suite, Broken()).reason  # type: ignore[arg-type]  # the bug
+    assert reason.startswith("unexpected AttributeError: ")
+    assert "\n" not in reason
+    assert caplog.records[0].exc_info is not None
+
+
+def test_folders_that_cannot_be_read_are_problems_with_their_file(
+    tmp_path: Path, suite: Suite
+) -> None:
+    zoo = make_zoo(tmp_path)
+    file = Path(zoo.parents[1][1]) / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    result = rejected(Worker(), zoo, suite, AVERAGE)
+    assert any("model.safetensors" in field + message for field, message in result.problems)
+
+
+def test_a_model_that_was_trained_again_is_read_again(tmp_path: Path, suite: Suite) -> None:
+    zoo, worker = make_zoo(tmp_path), Worker()
+    before = evaluated(worker, zoo, suite, AVERAGE).scores
+    save_model(Path(zoo.parents[0][1]), seed=99, dtype="float32")
+    after = evaluated(worker, zoo, suite, AVERAGE).scores
+    assert before != after
+    assert after == evaluated(Worker(), zoo, suite, AVERAGE).scores
+
+
+def test_a_survey_needs_no_model(zoo: Zoo) -> None:
+    result = Worker().run(Job("s", zoo, Survey(needs_geometry=False)))
+    assert isinstance(result, Surveyed)
+
+
+@dataclass
+class Faulty:
+    """Stands where a recipe should be, and fails as a disk does when it is read."""
+
+    fault: OSError
+
+    @property
+    def method(self) -> str:
+        raise self.fault
+
+
+def test_faults_of_the_machine_are_raised_and_not_blamed_on_the_candidate(
+    zoo: Zoo, suite: Suite
+) -> None:
+    gone = Faulty(OSError(errno.EIO, "Input/output error"))
+    with pytest.raises(OSError, match="Input/output"):
+        Worker().run(Job("j", zoo, Evaluate(gone, suite)))  # type: ignore[arg-type]  # the fault
+
+
+def test_a_full_disk_is_told_at_once(zoo: Zoo, suite: Suite) -> None:
+    full = Faulty(OSError(errno.ENOSPC, "the checkpoint needs 9 bytes, and 8 are free"))
+    reason = rejected(Worker(), zoo, suite, full).reason  # type: ignore[arg-type]  # the fault
+    assert reason == "the checkpoint needs 9 bytes, and 8 are free"
+
+
+def test_the_longest_unused_thing_makes_room() -> None:
+    made: list[str] = []
+    recent = Recent[str, str](lambda key: made.append(key) or key.upper(), capacity=2)  # type: ignore[func-returns-value]  # None, on purpose
+    assert [recent[key] for key in "abacab"] == list("ABACAB")
+    assert made == ["a", "b", "c", "b"]
+
+
+def test_an_evicted_model_is_freed_at_once(tmp_path: Path, suite: Suite) -> None:
+    worker = Worker(zoos=1)
+    first, second = make_zoo(tmp_path / "1"), make_zoo(tmp_path / "2")
+    evaluated(worker, first, suite, AVERAGE)
+    resident = worker._resident(first)
+    parameter = weakref.ref(next(resident.model.parameters()))
+    del resident
+    gc.disable()
+    try:
+        evaluated(worker, second, suite, AVERAGE)
+        assert parameter() is None
+    finally:
+        gc.enable()
+
+
+def test_one_thread_for_each_slot() -> None:
+    Worker(threads=1)
+    assert torch.get_num_threads() == 1

@@ -1,0 +1,129 @@
+"""What a worker keeps between jobs: the open parents, one model, and tokenized requests."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.initialization import no_init_weights
+
+from evals.evaluator import Evaluator
+from evals.suite import Suite
+from workers.materializer import Materializer
+from workers.messages import Zoo
+from workers.parents import Parents
+
+Key = TypeVar("Key")
+Kept = TypeVar("Kept")
+
+
+class Recent(Generic[Key, Kept]):
+    """The most recently used things, made on demand; the longest unused one makes room.
+
+    Args:
+        make: from a key.
+        capacity: how many are kept.
+    """
+
+    def __init__(self, make: Callable[[Key], Kept], *, capacity: int) -> None:
+        self._make = make
+        self._capacity = capacity
+        self._kept: OrderedDict[Key, Kept] = OrderedDict()
+
+    def __getitem__(self, key: Key) -> Kept:
+        if key not in self._kept:
+            while len(self._kept) >= self._capacity:  # before making: two models may not fit
+                self._kept.popitem(last=False)
+            self._kept[key] = self._make(key)
+        self._kept.move_to_end(key)
+        return self._kept[key]
+
+    def clear(self) -> None:
+        """Let go of everything."""
+        self._kept.clear()
+
+
+Stamp = tuple[tuple[str, int, int, int], ...]
+
+
+def stamp(folders: Iterable[str], pattern: str) -> Stamp:
+    """Tells whether files below some folders are still what they were: inode, size, time of change.
+
+    Whoever mends a model or a task and tries again finds no worker that remembers the old one.
+    """
+    files = sorted(file for folder in folders for file in Path(folder).rglob(pattern))
+    states = ((str(file), file.stat()) for file in files)
+    return tuple((name, s.st_ino, s.st_size, s.st_mtime_ns) for name, s in states)
+
+
+class Resident:
+    """One zoo, ready to be merged and scored: the model is built once and written over again.
+
+    Args:
+        zoo: folders and dtype.
+        device: where the model lives, as torch spells it.
+        suites: how many suites' tokenized requests are kept.
+    """
+
+    def __init__(self, zoo: Zoo, *, device: str, suites: int = 4) -> None:
+        self.zoo = zoo
+        self.device = device
+        self.parents = Parents(zoo, device)
+        self.model = empty_model(Path(zoo.base), zoo.dtype, device)
+        self.materializer = Materializer(self.parents, self.model)
+        # Not a method of ours: the cycle would keep an evicted model until some garbage collection.
+        make = partial(Evaluator, self.model, load_tokenizer(Path(zoo.base)), device=device)
+        self._evaluators = Recent[tuple[Suite, Stamp], Evaluator](
+            lambda key: make(key[0]), capacity=suites
+        )
+
+    def evaluator(self, suite: Suite) -> Evaluator:
+        """Scores the resident model; made anew when a task file has changed."""
+        return self._evaluators[suite, stamp(suite.folders, "*.yaml")]
+
+
+def empty_model(folder: Path, dtype: str, device: str) -> PreTrainedModel:
+    """The architecture of a folder with right buffers, tied weights, and no weights yet.
+
+    Never runs code that lies beside the weights.
+    """
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    build: Any = AutoModelForCausalLM.from_config
+    with no_init_weights():
+        model = build(config, dtype=getattr(torch, dtype), trust_remote_code=False)
+    model.tie_weights()
+    return _ready(model, device)
+
+
+def load_model(folder: Path, dtype: str, device: str) -> PreTrainedModel:
+    """A checkpoint folder as anybody with transformers would load it."""
+    model = AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=getattr(torch, dtype),
+        trust_remote_code=False,
+        use_safetensors=True,
+        local_files_only=True,
+    )
+    return _ready(model, device)
+
+
+def _ready(model: Any, device: str) -> PreTrainedModel:
+    model.requires_grad_(False)
+    moved: PreTrainedModel = model.eval().to(device)
+    return moved
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a checkpoint folder; never runs code that lies beside it."""
+    return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)

@@ -1,0 +1,93 @@
+"""Read every weight once, before anything is searched."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from search.geometry import Geometry
+from search.layout import Layout
+from workers.messages import Rejected, Survey, Surveyed
+from workers.parents import Parents
+
+
+def survey(work: Survey, parents: Parents) -> Surveyed | Rejected:
+    """Check that all weights are finite, hash the files, and measure the geometry where asked.
+
+    All models are walked together, tensor by tensor, so that no two of them have to fit in memory.
+
+    Returns:
+        `Rejected` with one problem per tensor that holds NaN or infinity.
+    """
+    layout = parents.layout
+    cuts = _cuts(layout) if work.needs_geometry else {}
+    problems: list[tuple[str, str]] = []
+    grams: list[NDArray[np.float64]] = []
+    for name in (tensor.name for tensor in layout.tensors):
+        tensors = {model: parents.tensor(model, name) for model in parents.folders}
+        problems += _not_finite(name, tensors, parents)
+        if work.needs_geometry and not problems:
+            grams += gram(list(tensors.values()), cuts[name])
+    if problems:
+        files = ", ".join(dict.fromkeys(file for file, _ in problems))
+        return Rejected(f"weights are not finite in {files}", tuple(problems))
+    geometry = Geometry(np.array(layout.grid()), np.stack(grams)) if work.needs_geometry else None
+    return Surveyed(dict(_hashes(parents)), geometry)
+
+
+def gram(tensors: list[Tensor], cuts: list[int]) -> Iterator[NDArray[np.float64]]:
+    """Inner products of the flattened tensors between each two cuts, summed in float64.
+
+    Yields:
+        (k, k) for each of the len(cuts) - 1 cells.
+    """
+    flat = [tensor.reshape(-1) for tensor in tensors]
+    for start, stop in pairwise(cuts):
+        cell = torch.stack([model[start:stop].to("cpu", torch.float64) for model in flat])
+        yield (cell @ cell.T).numpy()
+
+
+def _cuts(layout: Layout) -> dict[str, list[int]]:
+    """The grid's boundaries within each tensor, counted from the tensor's start."""
+    grid = np.array(layout.grid())
+    cuts = {}
+    for tensor, (start, stop) in zip(layout.tensors, pairwise(layout.offsets), strict=True):
+        inside = grid[(grid >= start) & (grid <= stop)]
+        cuts[tensor.name] = (inside - start).tolist()
+    return cuts
+
+
+def _not_finite(
+    name: str, tensors: Mapping[str, Tensor], parents: Parents
+) -> Iterator[tuple[str, str]]:
+    for model, tensor in tensors.items():
+        if not is_finite(tensor):
+            nans, infinities = int(tensor.isnan().sum()), int(tensor.isinf().sum())
+            yield (
+                f"{model}/{parents.folders[model].files[name]}",
+                f"'{name}' holds {nans} NaN and {infinities} infinite values; "
+                "export this model again from training",
+            )
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Whether every element is finite.
+
+    A sum runs at memory speed and cannot hide a NaN or an infinity; the exact check, sixty times
+    slower, settles the sums that overflow.
+    """
+    total = tensor.sum(dtype=torch.float32)
+    return bool(total.isfinite()) or bool(tensor.isfinite().all())
+
+
+def _hashes(parents: Parents) -> Iterator[tuple[str, str]]:
+    for model, folder in parents.folders.items():
+        for name in sorted(set(folder.files.values())):
+            with (folder.path / name).open("rb") as stream:
+                yield f"{model}/{name}", hashlib.file_digest(stream, "sha256").hexdigest()

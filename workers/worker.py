@@ -1,0 +1,133 @@
+"""A function from a small message to a small message, with heavy things kept in between."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import time
+from contextlib import closing
+from typing import assert_never
+
+import torch
+
+from evals.evaluator import Unscorable
+from search.problems import Invalid
+from workers.export import export
+from workers.materializer import NotMergeable
+from workers.messages import (
+    Evaluate,
+    Evaluated,
+    Export,
+    Exported,
+    Job,
+    Rejected,
+    Survey,
+    Surveyed,
+    Timings,
+    Zoo,
+)
+from workers.parents import Parents
+from workers.resident import Recent, Resident, Stamp, stamp
+from workers.survey import survey
+
+_log = logging.getLogger(__name__)
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+Result = Evaluated | Surveyed | Exported | Rejected
+
+
+class Worker:
+    """Merges, scores, surveys and exports, one job at a time.
+
+    Args:
+        device: where models live, as torch spells it.
+        threads: of torch, on the CPU. One for each slot is fastest where slots share the cores.
+        zoos: how many searches' models are kept at once.
+    """
+
+    def __init__(self, *, device: str = "cpu", threads: int = 1, zoos: int = 1) -> None:
+        self._device = device
+        torch.set_num_threads(threads)
+        self._residents = Recent[tuple[Zoo, Stamp], Resident](
+            lambda key: Resident(key[0], device=device), capacity=zoos
+        )
+
+    def run(self, job: Job) -> Result:
+        """Do one job.
+
+        What can never succeed comes back as `Rejected`, with a reason for users. Whatever is
+        neither of these is a fault of the machine, and ends this worker.
+        """
+        start = time.perf_counter()
+        result = self._guarded(job)
+        _log.info(
+            "%s %s",
+            type(job.work).__name__.lower(),
+            f"rejected: {result.reason}" if isinstance(result, Rejected) else "done",
+            extra={
+                "event": "job_done",
+                "job": job.id,
+                "rejected": isinstance(result, Rejected),
+                "seconds": time.perf_counter() - start,
+            },
+        )
+        return result
+
+    def _guarded(self, job: Job) -> Result:
+        try:
+            return self._run(job)
+        except (NotMergeable, Unscorable) as error:
+            return Rejected(str(error))
+        except Invalid as error:
+            problems = tuple((problem.field, problem.message) for problem in error.problems)
+            return Rejected("the models cannot be read", problems)
+        except (torch.OutOfMemoryError, MemoryError):
+            self._residents.clear()
+            return Rejected(f"out of memory on {self._device}, even with the smallest batch")
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise  # a mount that fails is the machine's fault: another may do better
+            return Rejected(error.strerror or "no space left on the disk")
+        except torch.AcceleratorError:
+            raise  # leaves the device unusable for this process
+        except Exception as error:  # noqa: BLE001  # the worker boundary: a bug in one candidate ends no search
+            _log.exception("A job failed", extra={"event": "job_failed", "job": job.id})
+            return Rejected(f"unexpected {type(error).__name__}: {_first_line(error)}")
+
+    def _run(self, job: Job) -> Result:
+        match job.work:
+            case Evaluate():
+                return self._evaluate(job.work, job.zoo)
+            case Survey():
+                with closing(Parents(job.zoo)) as parents:
+                    return survey(job.work, parents)
+            case Export():
+                return export(job.work, self._resident(job.zoo))
+            case _:
+                assert_never(job.work)
+
+    def _resident(self, zoo: Zoo) -> Resident:
+        folders = (zoo.base, *(folder for _, folder in zoo.parents))
+        return self._residents[zoo, stamp(folders, "*.safetensors")]
+
+    def _evaluate(self, work: Evaluate, zoo: Zoo) -> Evaluated:
+        start = time.perf_counter()
+        resident = self._resident(zoo)
+        evaluator = resident.evaluator(work.suite)
+        merge_start = self._now()
+        resident.materializer.materialize(work.recipe)
+        merge_s = self._now() - merge_start
+        scores = evaluator.score()
+        other_s = time.perf_counter() - start - merge_s - evaluator.forward_s
+        return Evaluated(scores, Timings(merge_s, evaluator.forward_s, other_s))
+
+    def _now(self) -> float:
+        """Seconds, once the device has done all that it was asked to."""
+        if self._device.startswith("cuda"):
+            torch.cuda.synchronize(self._device)
+        return time.perf_counter()
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "")[:200]
