@@ -132,7 +132,7 @@ class Standings:
             self._history = [item for item in self._history if item[0] % self._stride == 0]
 
     def _settle(self) -> None:
-        """Let the arrivals meet the front; together, because one call costs as much as one point."""
+        """Let all arrivals meet the front at once; one point costs as much as many."""
         if not self._arrivals:
             return
         before = self._points
@@ -155,4 +155,4 @@ class Standings:
         if points is None:
             return np.ones(len(self._keys))
         span = points.max(axis=0) - points.min(axis=0)
-        return np.where(span > 0, span, np.maximum(np.abs(points[0]), 1e-9))
+        return np.asarray(np.where(span > 0, span, np.maximum(np.abs(points[0]), 1e-9)))

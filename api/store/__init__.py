@@ -1,17 +1,31 @@
 """The log: the only truth about searches, and the only place that speaks SQL."""
 
+from api.store.database import NewerDatabase as NewerDatabase
+from api.store.database import StoreDown as StoreDown
 from api.store.records import (
     Entry as Entry,
+)
+from api.store.records import (
     Event as Event,
+)
+from api.store.records import (
     Head as Head,
+)
+from api.store.records import (
     Search as Search,
+)
+from api.store.records import (
     Submission as Submission,
+)
+from api.store.records import (
     Summary as Summary,
 )
 from api.store.store import (
     IdempotencyConflict as IdempotencyConflict,
-    NewerDatabase as NewerDatabase,
+)
+from api.store.store import (
     Store as Store,
-    StoreDown as StoreDown,
+)
+from api.store.store import (
     UnknownSearch as UnknownSearch,
 )
