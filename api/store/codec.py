@@ -7,7 +7,7 @@ import math
 import struct
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, astuple
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 

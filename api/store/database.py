@@ -24,6 +24,8 @@ Result = TypeVar("Result")
 _MIGRATIONS = Path(__file__).with_name("migrations")
 # Any number will do, as long as nobody else takes an advisory lock by it.
 _MIGRATION_LOCK = 0x6E696368656D
+# How long SQLite itself waits for a lock, before we are told and try again.
+BUSY_TIMEOUT_S = 5.0
 _WRITES = "nichemerge_writes"
 _LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 # Connection lost, serialization or deadlock, server stopping or starting, too many connections.
@@ -117,18 +119,22 @@ def _engine(url: str) -> Engine:
     if parsed.get_backend_name() == "sqlite":
         if parsed.database:
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-        engine = create_engine(parsed, connect_args={"timeout": 5.0})
+        engine = create_engine(parsed, connect_args={"timeout": BUSY_TIMEOUT_S})
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
-    return create_engine(parsed, pool_pre_ping=True, connect_args={"connect_timeout": 5})
+    return create_engine(
+        parsed,
+        pool_pre_ping=True,
+        use_native_hstore=False,  # saves a query on every connection
+        connect_args={"connect_timeout": 5},
+    )
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
     # The driver would begin on its own, later than a writer must: see _begin_sqlite.
     connection.isolation_level = None
     for pragma in (
-        "busy_timeout = 5000",
         "journal_mode = WAL",
         "synchronous = FULL",
         "foreign_keys = ON",

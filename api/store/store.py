@@ -121,9 +121,11 @@ class Store:
 
     def heads(self) -> list[Head]:
         """The newest event of every search: what to poll to notice anything at all."""
+        log = events.alias("log")
         newest = (
-            select(func.max(events.c.seq))
-            .where(events.c.search_id == searches.c.id)
+            select(func.max(log.c.seq))
+            .where(log.c.search_id == searches.c.id)
+            .correlate(searches)
             .scalar_subquery()
         )
         query = select(searches.c.id, events.c.seq, events.c.kind).select_from(
