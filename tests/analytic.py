@@ -6,6 +6,7 @@ Merging is real (a weighted sum of the parents, block by block), and so is the g
 import heapq
 import time
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -132,7 +133,7 @@ def geometry() -> Geometry:
     gram = np.stack(
         [
             models[:, start:stop] @ models[:, start:stop].T
-            for start, stop in zip(boundaries[:-1], boundaries[1:], strict=True)
+            for start, stop in pairwise(boundaries)
         ]
     )
     return Geometry(boundaries, gram)

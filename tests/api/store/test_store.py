@@ -160,7 +160,7 @@ def test_a_second_report_of_a_candidate_is_ignored(store: Store, search_id: str)
 def test_an_outcome_of_a_candidate_that_was_never_committed_is_refused(
     store: Store, search_id: str
 ) -> None:
-    with pytest.raises(LookupError, match="candidate 0 of .* was never enqueued"):
+    with pytest.raises(LookupError, match="was never enqueued"):
         store.record(search_id, scored(candidate(0)), timings=TIMINGS, worker="w")
     assert store.events(search_id) == []
 
