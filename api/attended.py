@@ -87,10 +87,11 @@ class Attended:
     def catch_up(self) -> None:
         """Read what is new in the log; when that completes the search, say so."""
         while True:
-            while events := self._store.events(
-                self.search.id, after=self.progress.seq, limit=_PAGE
-            ):
-                self.progress.feed(events)
+            full = True
+            while full:
+                page = self._store.events(self.search.id, after=self.progress.seq, limit=_PAGE)
+                self.progress.feed(page)
+                full = len(page) == _PAGE
             if self.progress.state not in ("running", "paused") or not self.progress.exhausted:
                 return
             # Written only if nothing came in between, such as an extension.

@@ -40,6 +40,7 @@ class Controller:
         destination: recipe digest -> folder that its checkpoint is written to.
         poll_s: how soon a new search or command is noticed.
         lease_s: how soon another controller takes over from one that died.
+        patience_s: how long to wait when the database or the fleet is down, before trying again.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Controller:
         destination: Callable[[str], str],
         poll_s: float = 0.2,
         lease_s: float = 5.0,
+        patience_s: float = 1.0,
     ) -> None:
         self._store = store
         self._fleet = fleet
@@ -58,6 +60,7 @@ class Controller:
         self._destination = destination
         self._poll_s = poll_s
         self._lease_s = lease_s
+        self._patience_s = patience_s
         self.holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._attended: dict[str, Attended] = {}
         self._turns: deque[str] = deque()
@@ -78,7 +81,7 @@ class Controller:
                     self._step(leases)
                 except (StoreDown, FleetDown) as error:
                     log.warning("waiting: %s", error, extra={"event": "controller_waits"})
-                    stop.wait(1.0)
+                    stop.wait(self._patience_s)
         finally:
             leases.close()
             log.info("controller stops", extra={"event": "controller_stop", "holder": self.holder})

@@ -131,10 +131,7 @@ def geometry() -> Geometry:
     boundaries = np.array(LAYOUT.grid(), dtype=np.int64)
     models = np.stack(list(MODELS.values()))
     gram = np.stack(
-        [
-            models[:, start:stop] @ models[:, start:stop].T
-            for start, stop in pairwise(boundaries)
-        ]
+        [models[:, start:stop] @ models[:, start:stop].T for start, stop in pairwise(boundaries)]
     )
     return Geometry(boundaries, gram)
 

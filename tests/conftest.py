@@ -1,5 +1,6 @@
 """Databases for every test that wants one."""
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,14 +21,17 @@ def postgres() -> Iterator[Postgres]:
     server.stop()
 
 
+@pytest.fixture
+def sqlite_url() -> Iterator[str]:
+    """An empty database in memory where there is such a folder: waiting for disks tests nothing."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
+        yield f"sqlite:///{folder}/log.db"
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def database_url(request: pytest.FixtureRequest) -> str:
     """An empty database; every test that asks for one runs on both kinds."""
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/log.db"
+        return request.getfixturevalue("sqlite_url")
     return request.getfixturevalue("postgres").new_database()
-
-
-@pytest.fixture
-def sqlite_url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/log.db"

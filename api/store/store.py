@@ -356,7 +356,7 @@ class Store:
 
         def take(connection: Connection) -> bool:
             now = _now(connection)
-            free = or_(leases.c.holder == holder, leases.c.expires_at < now)
+            free = or_(leases.c.holder == holder, leases.c.expires_at <= now)
             values = {"holder": holder, "expires_at": now + ttl_s}
             taken = connection.execute(
                 update(leases).where(leases.c.name == name, free).values(values)

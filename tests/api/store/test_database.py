@@ -17,6 +17,10 @@ from tests.analytic import submission
 from tests.postgres import Postgres
 
 
+def file_of(sqlite_url: str) -> str:
+    return sqlite_url.removeprefix("sqlite:///")
+
+
 def test_migrations_lead_to_the_tables_of_the_code(database_url: str) -> None:
     Store(database_url).close()
     engine = sa.create_engine(database_url)
@@ -73,9 +77,9 @@ def test_a_newer_database_is_refused_and_left_alone(database_url: str) -> None:
     engine.dispose()
 
 
-def test_a_locked_database_is_waited_for(sqlite_url: str, tmp_path: Path) -> None:
+def test_a_locked_database_is_waited_for(sqlite_url: str) -> None:
     store = Store(sqlite_url)
-    blocker = sqlite3.connect(tmp_path / "log.db", isolation_level=None, check_same_thread=False)
+    blocker = sqlite3.connect(file_of(sqlite_url), isolation_level=None, check_same_thread=False)
     blocker.execute("BEGIN IMMEDIATE")
     timer = threading.Timer(0.3, lambda: blocker.execute("COMMIT"))
     timer.start()
@@ -88,10 +92,10 @@ def test_a_locked_database_is_waited_for(sqlite_url: str, tmp_path: Path) -> Non
     store.close()
 
 
-def test_patience_ends(sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_patience_ends(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("api.store.database.BUSY_TIMEOUT_S", 0.05)
     store = Store(sqlite_url, patience_s=0.2)
-    blocker = sqlite3.connect(tmp_path / "log.db", isolation_level=None)
+    blocker = sqlite3.connect(file_of(sqlite_url), isolation_level=None)
     blocker.execute("BEGIN IMMEDIATE")
     with pytest.raises(StoreDown, match="database is locked"):
         store.create_search(submission())
