@@ -55,7 +55,11 @@ class Store:
 
     def __init__(self, url: str, *, patience_s: float = 30.0) -> None:
         self._database = Database(url, patience_s=patience_s)
-        self._database.migrate()
+        try:
+            self._database.migrate()
+        except BaseException:
+            self._database.close()
+            raise
 
     def close(self) -> None:
         """Let go of all connections."""
