@@ -6,7 +6,7 @@ import secrets
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -220,6 +220,27 @@ class Store:
             return self._database.write(write)
         except IntegrityError:
             raise LookupError(f"candidate {ordinal} of {search_id} was never enqueued") from None
+
+    def restore(self, search_id: str, outcomes: Sequence[Outcome]) -> None:
+        """Write candidates with their outcomes, all in one transaction, into an empty log."""
+        at = datetime.now(UTC)
+        rows: list[dict[str, Any]] = []
+        log: list[dict[str, Any]] = []
+        blobs: list[dict[str, Any]] = []
+        for seq, outcome in enumerate(outcomes, start=1):
+            columns = codec.candidate_to_columns(outcome.candidate)
+            key = {"search_id": search_id, "ordinal": columns["ordinal"]}
+            kind, body, packed = codec.outcome_to_columns(outcome, timings=None, worker="restored")
+            rows.append({**key, **columns, "created_at": at})
+            log.append({**key, "seq": seq, "kind": kind, "body": body, "created_at": at})
+            blobs += [{**key, "objective": name, "scores": blob} for name, blob in packed.items()]
+
+        def write(connection: Connection) -> None:
+            for table, values in ((candidates, rows), (events, log), (examples, blobs)):
+                if values:
+                    connection.execute(insert(table), values)
+
+        self._database.write(write)
 
     def record_survey(self, search_id: str, surveyed: Surveyed) -> int | None:
         """Write what the survey found, as event ``surveyed``; None when there was one before."""

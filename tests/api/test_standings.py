@@ -107,9 +107,3 @@ def test_history_stays_short_and_evenly_spaced() -> None:
     assert set(np.diff(counts[:-1])) == {4}
     volumes = [volume for _, volume in made.history]
     assert volumes == sorted(volumes)
-
-
-def test_a_hundred_thousand_outcomes_are_read_in_seconds() -> None:
-    rng = np.random.default_rng(0)
-    made = standings(*log([tuple(p) for p in rng.random((100_000, 2))]))
-    assert made.hypervolume is not None
