@@ -35,26 +35,19 @@ class Leases:
 
     def take(self, name: str) -> bool:
         """Take a lease, or renew it; False while someone else holds it."""
-        asked = time.monotonic()
-        taken = self._store.lease(name, self._holder, ttl_s=self._ttl_s)
         with self._lock:
-            if taken:
-                self._renewed[name] = asked
-            else:
-                self._renewed.pop(name, None)
-        return taken
+            return self._take(name)
 
     def held(self, name: str) -> bool:
         """Whether a lease is still ours; False after we were stopped or cut off for too long."""
-        with self._lock:
-            renewed = self._renewed.get(name)
+        renewed = self._renewed.get(name)
         return renewed is not None and time.monotonic() - renewed < self._ttl_s
 
     def release(self, name: str) -> None:
         """Give a lease back."""
         with self._lock:
             self._renewed.pop(name, None)
-        self._store.release(name, self._holder)
+            self._store.release(name, self._holder)
 
     def close(self) -> None:
         """Give all leases back and stop renewing."""
@@ -66,18 +59,25 @@ class Leases:
         except StoreDown as error:
             log.warning("leases left to lapse: %s", error, extra={"event": "leases_left"})
 
+    def _take(self, name: str) -> bool:
+        asked = time.monotonic()
+        taken = self._store.lease(name, self._holder, ttl_s=self._ttl_s)
+        if taken:
+            self._renewed[name] = asked
+        else:
+            self._renewed.pop(name, None)
+        return taken
+
     def _renew_all(self) -> None:
         while not self._stop.wait(self._ttl_s / 3):
-            with self._lock:
-                names = list(self._renewed)
             try:
-                for name in names:
+                for name in list(self._renewed):
                     self._renew(name)
             except StoreDown as error:
                 log.warning("leases not renewed: %s", error, extra={"event": "leases_not_renewed"})
 
     def _renew(self, name: str) -> None:
+        # One operation at a time, or a lease that is being released could be renewed for ever.
         with self._lock:
-            if name not in self._renewed:
-                return
-        self.take(name)
+            if name in self._renewed:
+                self._take(name)
