@@ -1,0 +1,276 @@
+"""One search as its controller sees it: what the log says, and which job follows from that."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import assert_never
+
+from api.progress import Progress
+from api.rebuild import build_run, chosen_optimizer, suite
+from api.store import Search, Store, scores_to_json
+from evals.suite import Split
+from search.method import MethodDeclaration
+from search.outcome import Candidate, Infeasible, Scored
+from search.problems import Invalid, Problem
+from search.registry import UnknownName
+from search.run import SearchRun
+from workers.messages import (
+    Evaluate,
+    Evaluated,
+    Export,
+    Exported,
+    Job,
+    Rejected,
+    Report,
+    Survey,
+    Surveyed,
+)
+
+log = logging.getLogger(__name__)
+
+_PAGE = 1000
+
+
+class Overtaken(RuntimeError):
+    """Someone else committed a candidate of this search: read the log before going on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """A job and what it is for; a survey is for no candidate."""
+
+    job: Job
+    search_id: str
+    candidate: Candidate | None
+
+
+class Attended:
+    """A search that this controller holds the lease of.
+
+    The log is read, never a report: after a crash the same lines run, only over more events.
+
+    Args:
+        store: the log.
+        search: which.
+        declaration: merge method by name; UnknownName when there is none.
+        destination: recipe digest -> folder that its checkpoint is written to.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        search: Search,
+        *,
+        declaration: Callable[[str], MethodDeclaration],
+        destination: Callable[[str], str],
+    ) -> None:
+        self.search = search
+        self.progress = Progress(search.spec)
+        self._store = store
+        self._declaration = declaration
+        self._destination = destination
+        self._run: SearchRun | None = None
+        self.catch_up()
+        self._proposed = store.proposed(search.id)
+        self._unanswered = deque(self._pending())
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is to be done until something new is in the log."""
+        over = self.progress.state in ("finished", "cancelled", "failed")
+        return over and next(self._requested(), None) is None
+
+    def catch_up(self) -> None:
+        """Read what is new in the log; when that completes the search, say so."""
+        while True:
+            full = True
+            while full:
+                page = self._store.events(self.search.id, after=self.progress.seq, limit=_PAGE)
+                self.progress.feed(page)
+                full = len(page) == _PAGE
+            if self.progress.state not in ("running", "paused") or not self.progress.exhausted:
+                return
+            # Written only if nothing came in between, such as an extension.
+            self._store.append(self.search.id, "finished", after=self.progress.seq)
+
+    def next_job(self, busy: Callable[[str], bool]) -> Assignment | None:
+        """The next job, its candidate committed; None while there is nothing to start.
+
+        Args:
+            busy: whether a job with this id is under way.
+
+        Raises:
+            Overtaken: the candidate was committed by someone else.
+            Invalid: the search cannot go on.
+        """
+        for ordinal in self._requested():
+            if not busy(self._job_id("checkpoint", ordinal)):
+                return self._export(ordinal)
+        if self.progress.state == "surveying" and not busy(self._job_id("survey")):
+            return self._survey()
+        if self.progress.state == "running":
+            return self._evaluation(busy)
+        return None
+
+    def fail(self, problems: Sequence[Problem]) -> None:
+        """End the search for a reason that its user can read."""
+        fail(self._store, self.search.id, problems)
+        self.catch_up()
+
+    def _evaluation(self, busy: Callable[[str], bool]) -> Assignment | None:
+        while self._unanswered:
+            candidate = self._unanswered.popleft()
+            known = self.progress.recorded(candidate.ordinal)
+            if not known and not busy(self._job_id("evaluate", candidate.ordinal)):
+                return self._evaluate(candidate)
+        candidate_or_none = self._next_candidate()
+        return None if candidate_or_none is None else self._evaluate(candidate_or_none)
+
+    def _next_candidate(self) -> Candidate | None:
+        """Absorb as much as the next candidate follows from, propose it, commit it."""
+        ordinal = self._proposed
+        if ordinal >= self.progress.evaluations:
+            return None
+        run = self._run = self._run or self._build()
+        if self.progress.complete < run.needed(ordinal):
+            return None
+        while run.absorbed < run.needed(ordinal):
+            stop = min(run.needed(ordinal), run.absorbed + _PAGE)
+            outcomes = self._store.outcomes(self.search.id, run.absorbed, stop)
+            with _blaming_the_optimizer(self.search):
+                for outcome in outcomes:
+                    run.absorb(outcome)
+        with _blaming_the_optimizer(self.search):
+            candidate = run.propose(ordinal)
+        if not self._store.enqueue(self.search.id, candidate):
+            raise Overtaken(f"candidate {ordinal} of {self.search.id} was committed by another")
+        self._proposed += 1
+        return candidate
+
+    def _build(self) -> SearchRun:
+        try:
+            declaration = self._declaration(self.search.spec.method)
+        except UnknownName as error:
+            raise Invalid([Problem(field="method", message=str(error))]) from None
+        geometry = self._store.geometry(self.search.id)
+        with _blaming_the_optimizer(self.search):
+            return build_run(self.search, declaration, geometry)
+
+    def _pending(self) -> Iterator[Candidate]:
+        """Candidates that a controller before us committed, and nobody has answered yet."""
+        after = self.progress.complete - 1
+        while page := self._store.candidates(
+            self.search.id, after=after, limit=_PAGE, pending=True
+        ):
+            yield from (entry.candidate for entry in page)
+            after = page[-1].candidate.ordinal
+
+    def _requested(self) -> Iterator[int]:
+        for ordinal, checkpoint in self.progress.checkpoints.items():
+            if checkpoint.state == "requested":
+                yield ordinal
+
+    def _survey(self) -> Assignment:
+        needs_geometry = chosen_optimizer(self.search.spec).needs_geometry
+        return self._assign(self._job_id("survey"), Survey(needs_geometry), None)
+
+    def _evaluate(self, candidate: Candidate) -> Assignment:
+        work = Evaluate(candidate.recipe, suite(self.search, Split.SEARCH))
+        return self._assign(self._job_id("evaluate", candidate.ordinal), work, candidate)
+
+    def _export(self, ordinal: int) -> Assignment:
+        entry = self._store.candidate(self.search.id, ordinal)
+        if entry is None:
+            raise LookupError(f"{self.search.id} has no candidate {ordinal}")
+        work = Export(
+            entry.candidate.recipe,
+            suite(self.search, Split.REPORT),
+            self._destination(entry.digest),
+            card={
+                "search": self.search.spec.name,
+                "search_id": self.search.id,
+                "ordinal": ordinal,
+                "scores": dict(entry.outcome.body.get("scores", {})) if entry.outcome else {},
+                **self.search.submission.facts,
+            },
+        )
+        return self._assign(self._job_id("checkpoint", ordinal), work, entry.candidate)
+
+    def _assign(
+        self, job_id: str, work: Evaluate | Survey | Export, candidate: Candidate | None
+    ) -> Assignment:
+        return Assignment(Job(job_id, self.search.submission.zoo, work), self.search.id, candidate)
+
+    def _job_id(self, kind: str, ordinal: int | None = None) -> str:
+        return f"{self.search.id}/{kind}" + ("" if ordinal is None else f"/{ordinal}")
+
+
+def fail(store: Store, search_id: str, problems: Sequence[Problem]) -> None:
+    """Write that a search cannot go on, and why."""
+    body = {"problems": [problem.model_dump() for problem in problems]}
+    log.error("search failed: %s", body, extra={"event": "search_failed", "search": search_id})
+    store.append(search_id, "failed", body)
+
+
+def write(store: Store, assignment: Assignment, report: Report) -> None:
+    """Put what came of a job into the log; the second report of a job changes nothing.
+
+    A candidate that was rejected is infeasible; but where the models themselves are at fault the
+    search has failed.
+    """
+    search_id, candidate = assignment.search_id, assignment.candidate
+    match report.result:
+        case Surveyed() as surveyed:
+            store.record_survey(search_id, surveyed)
+        case Evaluated(scores, timings) if candidate is not None:
+            outcome = Scored(candidate, scores)
+            store.record(search_id, outcome, timings=timings, worker=report.worker)
+        case Exported(files, scores) if candidate is not None:
+            body = {
+                "digest": candidate.recipe.digest,
+                "files": {name: list(facts) for name, facts in files.items()},
+                "scores": scores_to_json(scores),
+            }
+            store.append(search_id, "checkpoint_stored", body, ordinal=candidate.ordinal)
+        case Rejected() as rejected:
+            _reject(store, assignment, rejected, worker=report.worker)
+        case _:
+            raise TypeError(f"{type(report.result).__name__} is no answer to {assignment.job.id}")
+
+
+def _reject(store: Store, assignment: Assignment, rejected: Rejected, *, worker: str) -> None:
+    search_id, candidate = assignment.search_id, assignment.candidate
+    problems = [Problem(field=field, message=message) for field, message in rejected.problems]
+    match assignment.job.work:
+        case Survey():
+            fail(store, search_id, problems or [Problem(field="models", message=rejected.reason)])
+        case Evaluate():
+            if problems:
+                fail(store, search_id, problems)
+            elif candidate is not None:
+                outcome = Infeasible(candidate, rejected.reason)
+                store.record(search_id, outcome, timings=None, worker=worker)
+        case Export():
+            ordinal = None if candidate is None else candidate.ordinal
+            body = {"reason": rejected.reason}
+            store.append(search_id, "checkpoint_failed", body, ordinal=ordinal)
+        case _ as never:
+            assert_never(never)
+
+
+@contextmanager
+def _blaming_the_optimizer(search: Search) -> Iterator[None]:
+    """Turn whatever an optimizer raises into the failure of its search, and of nothing else."""
+    try:
+        yield
+    except Invalid:
+        raise
+    except Exception as error:  # a plug-in may raise anything; others go on
+        name = search.spec.optimizer.name
+        log.exception("optimizer failed", extra={"event": "optimizer_failed", "search": search.id})
+        message = f"'{name}' stopped with {type(error).__name__}: {error}"
+        raise Invalid([Problem(field="optimizer", message=message)]) from error

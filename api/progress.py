@@ -1,0 +1,144 @@
+"""A reader of the log: what state a search is in and how far it is."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal, get_args
+
+from api.schemas import State
+from api.store.records import Event, OutcomeKind
+from search.problems import Problem
+from search.spec import SearchSpec
+
+FINAL: frozenset[State] = frozenset({"cancelled", "failed"})
+"""States that nothing leads out of; a finished search can still be extended."""
+
+OUTCOMES: frozenset[str] = frozenset(get_args(OutcomeKind))
+
+_RECENT = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What became of the newest request for a candidate's checkpoint; ``body`` is the event's."""
+
+    state: Literal["requested", "stored", "failed"]
+    body: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Progress:
+    """State, counts and budget, folded from events in the order of their seq.
+
+    Anything that the log may hold is accepted: a command that came too late changes nothing.
+
+    Attributes:
+        seq: of the newest event that was fed.
+        scored, infeasible: candidates with that outcome.
+        evaluations: the budget, extensions included.
+        complete: every ordinal below this has an outcome.
+        problems: why the search failed.
+        checkpoints: by ordinal.
+    """
+
+    def __init__(self, spec: SearchSpec) -> None:
+        self.seq = 0
+        self.scored = 0
+        self.infeasible = 0
+        self.evaluations = spec.budget.evaluations
+        self.complete = 0
+        self.problems: tuple[Problem, ...] = ()
+        self.checkpoints: dict[int, Checkpoint] = {}
+        self._beyond: set[int] = set()
+        self._surveyed = self._paused = self._finished = False
+        self._final: Literal["cancelled", "failed"] | None = None
+        self._recent: deque[datetime] = deque(maxlen=_RECENT)
+
+    def feed(self, events: Iterable[Event]) -> None:
+        """Read on."""
+        for event in events:
+            self.seq = event.seq
+            if event.kind in OUTCOMES:
+                self._count(event)
+            elif event.ordinal is not None:
+                self._checkpoint(event.ordinal, event)
+            elif self._final is None:
+                self._turn(event)
+
+    @property
+    def state(self) -> State:
+        """What the search is doing."""
+        if self._final is not None:
+            return self._final
+        if self._finished:
+            return "finished"
+        if self._paused:
+            return "paused"
+        return "running" if self._surveyed else "surveying"
+
+    @property
+    def surveyed(self) -> bool:
+        """Whether the models were read and found sound."""
+        return self._surveyed
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether every evaluation of the budget has its outcome."""
+        return self.complete >= self.evaluations
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Until the budget is used up, at the pace of the last outcomes; None where unknown."""
+        if self.state in ("finished", "cancelled", "failed"):
+            return 0.0
+        if self.state == "paused" or len(self._recent) < 2:
+            return None
+        pace = (self._recent[-1] - self._recent[0]).total_seconds() / (len(self._recent) - 1)
+        return max(0, self.evaluations - self.scored - self.infeasible) * pace
+
+    def recorded(self, ordinal: int) -> bool:
+        """Whether a candidate has its outcome."""
+        return ordinal < self.complete or ordinal in self._beyond
+
+    def _count(self, event: Event) -> None:
+        if event.ordinal is None:
+            raise ValueError(f"outcome {event.seq} is about no candidate")
+        if event.kind == "scored":
+            self.scored += 1
+        else:
+            self.infeasible += 1
+        self._recent.append(event.at)
+        self._beyond.add(event.ordinal)
+        while self.complete in self._beyond:
+            self._beyond.remove(self.complete)
+            self.complete += 1
+
+    def _checkpoint(self, ordinal: int, event: Event) -> None:
+        match event.kind:
+            case "checkpoint_requested":
+                self.checkpoints[ordinal] = Checkpoint("requested", event.body)
+            case "checkpoint_stored":
+                self.checkpoints[ordinal] = Checkpoint("stored", event.body)
+            case "checkpoint_failed":
+                self.checkpoints[ordinal] = Checkpoint("failed", event.body)
+
+    def _turn(self, event: Event) -> None:
+        match event.kind:
+            case "surveyed":
+                self._surveyed = True
+            case "pause":
+                self._paused = True
+            case "resume":
+                self._paused = False
+            case "extend":
+                self.evaluations += int(event.body["evaluations"])
+                self._finished = False
+            case "finished":
+                self._finished = True
+            case "cancel" if not self._finished:
+                self._final = "cancelled"
+            case "failed":
+                self._final = "failed"
+                self.problems = tuple(Problem.model_validate(p) for p in event.body["problems"])

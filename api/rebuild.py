@@ -1,0 +1,56 @@
+"""From a stored submission to the fold that it describes."""
+
+from __future__ import annotations
+
+from pydantic import ValidationError
+
+from api.store import Search
+from evals.suite import Split, Suite
+from search.geometry import Geometry
+from search.method import MethodDeclaration
+from search.optimizer import OptimizerClass, Task, optimizers
+from search.problems import Invalid, Problem
+from search.registry import UnknownName
+from search.run import SearchRun, opening
+from search.space import SearchSpace
+from search.spec import SearchSpec, problems_of
+
+
+def chosen_optimizer(spec: SearchSpec) -> OptimizerClass:
+    """The optimizer that a spec names, or Invalid."""
+    try:
+        return optimizers[spec.optimizer.name]
+    except UnknownName as error:
+        raise Invalid([Problem(field="optimizer.name", message=str(error))]) from None
+
+
+def build_run(
+    search: Search, declaration: MethodDeclaration, geometry: Geometry | None
+) -> SearchRun:
+    """The search before its first outcome.
+
+    Raises:
+        Invalid: this version of the program cannot run the spec.
+    """
+    spec = search.spec
+    optimizer = chosen_optimizer(spec)
+    try:
+        options = optimizer.options.model_validate(spec.optimizer.options)
+    except ValidationError as error:
+        raise Invalid(problems_of(error, optimizer.options, "optimizer.")) from None
+    space = SearchSpace(declaration, spec, search.submission.layout)
+    start = opening(space)
+    task = Task(
+        space=space,
+        objectives=spec.objectives,
+        opening=len(start),
+        parallel=spec.budget.parallel,
+        seed=spec.seed,
+        geometry=geometry,
+    )
+    return SearchRun(start, optimizer(task, options), parallel=spec.budget.parallel, seed=spec.seed)
+
+
+def suite(search: Search, split: Split) -> Suite:
+    """What candidates are scored on."""
+    return Suite(search.spec.objectives, split, search.submission.task_folders)

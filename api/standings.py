@@ -1,0 +1,158 @@
+"""A reader of the log: the front, its hypervolume, and the best candidate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from api.progress import OUTCOMES
+from api.store.records import Event, Summary
+from search.pareto import front, hypervolume, reference_point
+from search.spec import BASE, SearchSpec
+
+_HISTORY = 500
+
+
+class Standings:
+    """Who leads, folded from events in the order of their seq; events may come in any portions.
+
+    Candidates whose scores are not all finite take no part. Hypervolume is measured from the
+    baselines' reference point, so there is none before every baseline has its outcome.
+
+    Attributes:
+        baselines: label ("base", a parent's name, "average") -> ordinal, in order.
+    """
+
+    def __init__(self, spec: SearchSpec) -> None:
+        self._keys = tuple(objective.key for objective in spec.objectives)
+        self._weights = {objective.key: objective.weight for objective in spec.objectives}
+        labels = [BASE, *(parent.name for parent in spec.parents)]
+        if len(spec.parents) > 1:
+            labels.append("average")
+        self.baselines = {
+            label: ordinal for ordinal, label in enumerate(labels[: spec.budget.evaluations])
+        }
+        self._baseline_points: dict[int, NDArray[np.float64] | None] = {}
+        self._ordinals = np.zeros(0, dtype=np.int64)
+        self._points = np.zeros((0, len(self._keys)))
+        self._arrivals: list[tuple[int, NDArray[np.float64]]] = []
+        self._outcomes = 0
+        self._history: list[tuple[int, float]] = []
+        self._stride = 1
+        self._volume: float | None = None
+
+    def feed(self, events: Iterable[Event]) -> None:
+        """Read on."""
+        for event in events:
+            if event.kind in OUTCOMES and event.ordinal is not None:
+                self._arrive(event.ordinal, self._point(event.scores))
+
+    @property
+    def front(self) -> tuple[int, ...]:
+        """Ordinals of the candidates that no other dominates, ascending; of equals all."""
+        self._settle()
+        return tuple(sorted(int(ordinal) for ordinal in self._ordinals))
+
+    def front_in(self, keys: Iterable[str]) -> tuple[int, ...]:
+        """The front where only some objectives count, ascending.
+
+        Taken of the whole front, so of candidates equal in these objectives only those are listed
+        that no other dominates in the rest.
+        """
+        self._settle()
+        columns = [self._keys.index(key) for key in keys]
+        mask = front(self._points[:, columns])
+        return tuple(sorted(int(ordinal) for ordinal in self._ordinals[mask]))
+
+    @property
+    def reference(self) -> NDArray[np.float64] | None:
+        """(m,) where hypervolume is measured from, in the order of the objectives."""
+        points = self._baseline_matrix()
+        return None if points is None else reference_point(points)
+
+    @property
+    def hypervolume(self) -> float | None:
+        """Volume that the front dominates."""
+        self._settle()
+        reference = self.reference
+        if self._volume is None and reference is not None:
+            self._volume = hypervolume(self._points, reference)
+        return self._volume
+
+    @property
+    def history(self) -> list[tuple[int, float]]:
+        """(outcomes so far, hypervolume), at most 500 evenly spaced, then the newest."""
+        newest = self.hypervolume
+        if newest is None or (self._history and self._history[-1][0] == self._outcomes):
+            return list(self._history)
+        return [*self._history, (self._outcomes, newest)]
+
+    def best(self, weights: Mapping[str, float] | None = None) -> int | None:
+        """The ordinal with the greatest weighted sum of objectives; the lowest of equals.
+
+        Each objective is measured in spans of the baselines, so that weights compare tasks and not
+        units. The sum is greatest on the front, whatever the weights.
+
+        Args:
+            weights: by objective, not negative, 0 where silent; those of the spec by default.
+        """
+        self._settle()
+        if len(self._ordinals) == 0:
+            return None
+        wanted = self._weights if weights is None else weights
+        weight = np.array([wanted.get(key, 0.0) for key in self._keys])
+        totals = (self._points / self._span()) @ weight
+        return int(self._ordinals[totals >= totals.max()].min())
+
+    def _point(self, scores: Mapping[str, Summary]) -> NDArray[np.float64] | None:
+        if any(key not in scores or not math.isfinite(scores[key].value) for key in self._keys):
+            return None
+        return np.array([scores[key].value for key in self._keys])
+
+    def _arrive(self, ordinal: int, point: NDArray[np.float64] | None) -> None:
+        self._outcomes += 1
+        if ordinal < len(self.baselines):
+            self._baseline_points[ordinal] = point
+            self._volume = None
+        if point is not None:
+            self._arrivals.append((ordinal, point))
+        if self._outcomes % self._stride == 0:
+            self._sample()
+
+    def _sample(self) -> None:
+        volume = self.hypervolume
+        if volume is None:
+            return
+        self._history.append((self._outcomes, volume))
+        if len(self._history) > _HISTORY:
+            self._stride *= 2
+            self._history = [item for item in self._history if item[0] % self._stride == 0]
+
+    def _settle(self) -> None:
+        """Let all arrivals meet the front at once; one point costs as much as many."""
+        if not self._arrivals:
+            return
+        before = self._points
+        ordinals = np.concatenate([self._ordinals, [ordinal for ordinal, _ in self._arrivals]])
+        points = np.concatenate([before, np.stack([point for _, point in self._arrivals])])
+        self._arrivals = []
+        mask = front(points)
+        self._ordinals, self._points = ordinals[mask], points[mask]
+        if not np.array_equal(before, self._points):
+            self._volume = None
+
+    def _baseline_matrix(self) -> NDArray[np.float64] | None:
+        if len(self._baseline_points) < len(self.baselines):
+            return None
+        points = [point for point in self._baseline_points.values() if point is not None]
+        return np.stack(points) if points else None
+
+    def _span(self) -> NDArray[np.float64]:
+        points = self._baseline_matrix()
+        if points is None:
+            return np.ones(len(self._keys))
+        span = points.max(axis=0) - points.min(axis=0)
+        return np.asarray(np.where(span > 0, span, np.maximum(np.abs(points[0]), 1e-9)))

@@ -1,0 +1,210 @@
+"""Nouns to columns and back, to the bit."""
+
+from __future__ import annotations
+
+import io
+import math
+import struct
+import zlib
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Row
+
+from api.store.records import Entry, Event, EventKind, OutcomeKind, Search, Submission, Summary
+from search.geometry import Geometry
+from search.layout import Layout
+from search.outcome import Candidate, Infeasible, Origin, Outcome, Score, Scored, Scores
+from search.recipe import Recipe
+from search.spec import SearchSpec
+from workers.messages import Timings, Zoo
+
+# Tag and number of scores, then the compressed scores themselves.
+_HEADER = struct.Struct("<cI")
+_BITS, _FLOATS = b"b", b"f"
+_ONE = np.float32(1).view(np.uint32)
+
+
+def pack_examples(scores: NDArray[np.float32]) -> bytes:
+    """(n,) as a bitset where all are 0 or 1, else as little-endian floats; compressed."""
+    values = np.ascontiguousarray(scores, dtype="<f4")
+    words = values.view(np.uint32)  # so that -0.0 is not taken for 0
+    ones = words == _ONE
+    if np.all(ones | (words == 0)):
+        return _HEADER.pack(_BITS, len(values)) + zlib.compress(np.packbits(ones).tobytes(), 1)
+    return _HEADER.pack(_FLOATS, len(values)) + zlib.compress(values.tobytes(), 1)
+
+
+def unpack_examples(blob: bytes) -> NDArray[np.float32]:
+    """The inverse; read-only."""
+    tag, count = _HEADER.unpack_from(blob)
+    data = np.frombuffer(zlib.decompress(blob[_HEADER.size :]), dtype=np.uint8)
+    if tag == _BITS:
+        values = np.unpackbits(data, count=count).astype(np.float32)
+    else:
+        values = data.view("<f4").astype(np.float32)
+    values.flags.writeable = False
+    return values
+
+
+def pack_geometry(geometry: Geometry | None) -> bytes | None:
+    """Both arrays in one npz."""
+    if geometry is None:
+        return None
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, boundaries=geometry.boundaries, gram=geometry.gram)
+    return buffer.getvalue()
+
+
+def unpack_geometry(blob: bytes | None) -> Geometry | None:
+    """The inverse."""
+    if blob is None:
+        return None
+    with np.load(io.BytesIO(blob), allow_pickle=False) as arrays:
+        return Geometry(boundaries=arrays["boundaries"], gram=arrays["gram"])
+
+
+def number(value: float) -> float | str:
+    """A float for JSON, which has neither NaN nor infinity: those are written as words."""
+    return value if math.isfinite(value) else str(value)
+
+
+def scores_to_json(scores: Scores) -> dict[str, Any]:
+    """Aggregates only."""
+    return {
+        key: {
+            "value": number(float(score.value)),
+            "stderr": number(float(score.stderr)),
+            "count": int(score.count),
+        }
+        for key, score in scores.items()
+    }
+
+
+def scores_from_json(document: Mapping[str, Any]) -> dict[str, Summary]:
+    """The inverse."""
+    return {
+        key: Summary(float(score["value"]), float(score["stderr"]), score["count"])
+        for key, score in document.items()
+    }
+
+
+def candidate_to_columns(candidate: Candidate) -> dict[str, Any]:
+    """Every column that says what the candidate is."""
+    origin = candidate.origin
+    return {
+        "ordinal": candidate.ordinal,
+        "digest": candidate.recipe.digest,
+        "recipe": candidate.recipe.canonical(),
+        "genome": None
+        if candidate.genome is None
+        else np.asarray(candidate.genome, dtype="<f8").tobytes(),
+        "origin": {
+            "move": origin.move,
+            "parents": [int(parent) for parent in origin.parents],
+            "detail": {
+                key: value if isinstance(value, str) else number(float(value))
+                for key, value in origin.detail.items()
+            },
+        },
+    }
+
+
+def candidate_from_columns(row: Row[Any]) -> Candidate:
+    """The inverse."""
+    origin = row.origin
+    return Candidate(
+        ordinal=row.ordinal,
+        recipe=Recipe.model_validate_json(row.recipe),
+        origin=Origin(origin["move"], tuple(origin["parents"]), origin["detail"]),
+        genome=None if row.genome is None else tuple(np.frombuffer(row.genome, "<f8").tolist()),
+    )
+
+
+def entry_from_columns(row: Row[Any]) -> Entry:
+    """A candidate beside its outcome event, or nothing in the place of that."""
+    candidate = candidate_from_columns(row)
+    if row.seq is None:
+        return Entry(candidate, row.digest, row.created_at)
+    timings = row.body["timings"]
+    return Entry(
+        candidate,
+        row.digest,
+        row.created_at,
+        outcome=_event(row.seq, row.kind, row.ordinal, row.recorded_at, row.body),
+        timings=None if timings is None else Timings(*timings),
+        worker=row.body["worker"],
+    )
+
+
+def event_from_columns(row: Row[Any]) -> Event:
+    """An entry of the log."""
+    return _event(row.seq, row.kind, row.ordinal, row.created_at, row.body)
+
+
+def _event(
+    seq: int, kind: EventKind, ordinal: int | None, at: datetime, body: Mapping[str, Any]
+) -> Event:
+    scores = scores_from_json(body["scores"]) if kind == "scored" else {}
+    return Event(seq, kind, ordinal, at, body, scores)
+
+
+def outcome_to_columns(
+    outcome: Outcome, *, timings: Timings | None, worker: str
+) -> tuple[OutcomeKind, dict[str, Any], dict[str, bytes]]:
+    """Kind and body of the event, and the examples by objective."""
+    body: dict[str, Any] = {
+        "timings": None
+        if timings is None
+        else [timings.merge_s, timings.forward_s, timings.other_s],
+        "worker": worker,
+    }
+    match outcome:
+        case Scored(scores=scores):
+            blobs = {key: pack_examples(score.examples) for key, score in scores.items()}
+            return "scored", {**body, "scores": scores_to_json(scores)}, blobs
+        case Infeasible(reason=reason):
+            return "infeasible", {**body, "reason": reason}, {}
+
+
+def outcome_from_entry(entry: Entry, blobs: Mapping[str, bytes]) -> Outcome:
+    """What an optimizer is told: the outcome with all examples."""
+    if entry.outcome is None:
+        raise ValueError(f"candidate {entry.candidate.ordinal} is pending")
+    if entry.outcome.kind == "infeasible":
+        return Infeasible(entry.candidate, entry.outcome.body["reason"])
+    scores = {
+        key: Score(score.value, score.stderr, score.count, unpack_examples(blobs[key]))
+        for key, score in entry.outcome.scores.items()
+    }
+    return Scored(entry.candidate, scores)
+
+
+def submission_to_columns(submission: Submission) -> dict[str, Any]:
+    """Every column but identity and time."""
+    return {
+        "spec": submission.spec.model_dump_json(),
+        "layout": submission.layout.model_dump_json(),
+        "zoo": asdict(submission.zoo),
+        "directions": dict(submission.directions),
+        "task_folders": list(submission.task_folders),
+        "facts": dict(submission.facts),
+    }
+
+
+def search_from_columns(row: Row[Any]) -> Search:
+    """The inverse, with identity and time."""
+    zoo = row.zoo
+    submission = Submission(
+        spec=SearchSpec.model_validate_json(row.spec),
+        layout=Layout.model_validate_json(row.layout),
+        zoo=Zoo(zoo["base"], tuple((name, path) for name, path in zoo["parents"]), zoo["dtype"]),
+        directions=row.directions,
+        task_folders=tuple(row.task_folders),
+        facts=row.facts,
+    )
+    return Search(row.id, row.created_at, submission)

@@ -1,0 +1,107 @@
+"""What comes out of the log: frozen, and made of the nouns of the search."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from search.layout import Layout
+from search.outcome import Candidate
+from search.spec import SearchSpec
+from workers.messages import Timings, Zoo
+
+# Kinds of events. Of the first two, a candidate has exactly one in the end.
+OutcomeKind = Literal["scored", "infeasible"]
+CommandKind = Literal["pause", "resume", "extend", "cancel"]
+CheckpointKind = Literal["checkpoint_requested", "checkpoint_stored", "checkpoint_failed"]
+EventKind = Literal[OutcomeKind, CommandKind, CheckpointKind, "surveyed", "finished", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A spec and all that was resolved from files when it was accepted; never looked up again.
+
+    Args:
+        spec: as the user wrote it.
+        layout: of the base.
+        zoo: folders of the models, and the dtype that they are merged in.
+        directions: objective key -> whether more is better in the metric's own sign.
+        task_folders: where task YAML is found before lm-eval's own.
+        facts: JSON for people: sizes, licences, versions.
+    """
+
+    spec: SearchSpec
+    layout: Layout
+    zoo: Zoo
+    directions: Mapping[str, bool]
+    task_folders: tuple[str, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """An accepted submission. Ids are opaque, and sort by time of creation."""
+
+    id: str
+    created_at: datetime
+    submission: Submission
+
+    @property
+    def spec(self) -> SearchSpec:
+        """What the user asked for."""
+        return self.submission.spec
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A score without its examples; higher is better, NaN where lm-eval has no standard error."""
+
+    value: float
+    stderr: float
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One entry of a search's log; ``seq`` counts from 1 without gaps.
+
+    Args:
+        seq: place in the log.
+        kind: see `EventKind`.
+        ordinal: of the candidate that it is about, if it is about one.
+        at: when it was written, UTC.
+        body: JSON; ``{"evaluations": 20}`` of an extension, ``{"problems": [...]}`` of a failure,
+            ``{"reason": ...}`` of an infeasible candidate or failed checkpoint, what a caller
+            appended.
+        scores: of a scored candidate.
+    """
+
+    seq: int
+    kind: EventKind
+    ordinal: int | None
+    at: datetime
+    body: Mapping[str, Any]
+    scores: Mapping[str, Summary] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A candidate and what came of it so far; ``outcome`` is None while it is pending."""
+
+    candidate: Candidate
+    digest: str
+    proposed_at: datetime
+    outcome: Event | None = None
+    timings: Timings | None = None
+    worker: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The newest event of a search; ``seq`` is 0 and ``kind`` None when there is none yet."""
+
+    search_id: str
+    seq: int
+    kind: EventKind | None

@@ -1,0 +1,37 @@
+"""Databases for every test that wants one."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.postgres import MISSING, Postgres
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    try:
+        server = Postgres()
+    except RuntimeError as error:
+        if str(error) == MISSING:
+            pytest.fail(MISSING, pytrace=False)
+        raise
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def sqlite_url() -> Iterator[str]:
+    """An empty database in memory where there is such a folder: waiting for disks tests nothing."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
+        yield f"sqlite:///{folder}/log.db"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """An empty database; every test that asks for one runs on both kinds."""
+    if request.param == "sqlite":
+        return request.getfixturevalue("sqlite_url")
+    return request.getfixturevalue("postgres").new_database()

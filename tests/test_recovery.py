@@ -1,0 +1,172 @@
+"""A controller killed at any moment costs nothing but time."""
+
+import json
+import os
+import pkgutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import search.optimizers
+from api.store import Store
+from search.outcome import Candidate, Outcome
+from tests.analytic import submission
+
+EVALUATIONS = 64
+KILLS = 20
+# Small enough that every optimizer is past its first generation, or fit, long before the end.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "cma_es": {"population": 6},
+    "m2n2": {"population": 8},
+    "map": {"initial": 20, "population": 16, "generations": 4},
+    "nsga2": {"population": 8},
+}
+OPTIMIZERS = [module.name for module in pkgutil.iter_modules(search.optimizers.__path__)]
+
+
+class Zygote:
+    """Starts and kills controllers; see `tests.zygote`."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.zygote"],
+            cwd=Path(__file__).parents[1],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._read() == "ready"
+
+    def start(self, url: str, search_id: str, seed: int) -> int:
+        arguments = {"url": url, "search_id": search_id, "seed": seed}
+        self._write(json.dumps({**arguments, "lease_s": 0.06, "longest_s": 0.02}))
+        return int(self._read().removeprefix("started "))
+
+    def ended(self) -> int:
+        """Wait for the end of the started controller; its exit code, minus the signal if killed."""
+        return int(self._read().removeprefix("ended "))
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.stdout.close()
+        self._process.wait()
+
+    def _write(self, line: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+
+    def _read(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().strip()
+
+
+@pytest.fixture(scope="module")
+def zygote() -> Iterator[Zygote]:
+    started = Zygote()
+    yield started
+    started.close()
+
+
+@dataclass(frozen=True)
+class Result:
+    """All that must not depend on crashes."""
+
+    outcomes: list[Outcome]
+    candidates: list[Candidate]
+    kinds: Counter[str]
+    gapless: bool
+
+
+def result(store: Store, search_id: str) -> Result:
+    log = store.events(search_id, limit=10**6)
+    return Result(
+        outcomes=store.outcomes(search_id, 0, 10**6),
+        candidates=[entry.candidate for entry in store.candidates(search_id, limit=10**6)],
+        kinds=Counter(event.kind for event in log),
+        gapless=[event.seq for event in log] == list(range(1, len(log) + 1)),
+    )
+
+
+def undisturbed(zygote: Zygote, store: Store, url: str, optimizer: dict[str, Any]) -> Result:
+    search_id = store.create_search(submission(optimizer, evaluations=EVALUATIONS))
+    zygote.start(url, search_id, seed=0)
+    assert zygote.ended() == 0
+    return result(store, search_id)
+
+
+def killed(
+    zygote: Zygote, store: Store, url: str, optimizer: dict[str, Any], *, kills: int, seed: int
+) -> Result:
+    """Kill the controller again and again, each time a random while after a random outcome.
+
+    The outcomes are drawn from the whole search but its very end, so that every kill strikes; the
+    moment after that is as random as the operating system.
+    """
+    rng = np.random.default_rng(seed)
+    search_id = store.create_search(submission(optimizer, evaluations=EVALUATIONS))
+    for life, outcomes in enumerate(sorted(rng.integers(0, EVALUATIONS - 20, kills))):
+        pid = zygote.start(url, search_id, seed=life)
+        deadline = time.monotonic() + 30
+        while _newest(store, search_id) < outcomes:
+            assert time.monotonic() < deadline, f"outcome {outcomes} never came"
+            time.sleep(0.002)
+        time.sleep(rng.uniform(0.0, 0.03))
+        os.kill(pid, signal.SIGKILL)
+        assert zygote.ended() == -signal.SIGKILL
+    zygote.start(url, search_id, seed=kills)
+    assert zygote.ended() == 0
+    return result(store, search_id)
+
+
+def _newest(store: Store, search_id: str) -> int:
+    return next(head.seq for head in store.heads() if head.search_id == search_id)
+
+
+def assert_same_search(disturbed: Result, calm: Result) -> None:
+    assert disturbed == calm
+    scored_or_not = disturbed.kinds["scored"] + disturbed.kinds["infeasible"]
+    assert scored_or_not == len(disturbed.outcomes) == len(disturbed.candidates) == EVALUATIONS
+    assert disturbed.kinds["surveyed"] == disturbed.kinds["finished"] == 1
+    assert disturbed.gapless
+
+
+def compare(zygote: Zygote, url: str, name: str) -> None:
+    optimizer = {"name": name, **OPTIONS.get(name, {})}
+    store = Store(url)
+    calm = undisturbed(zygote, store, url, optimizer)
+    disturbed = killed(zygote, store, url, optimizer, kills=KILLS, seed=len(name))
+    store.close()
+    assert_same_search(disturbed, calm)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_twenty_kills_change_nothing(zygote: Zygote, sqlite_url: str, name: str) -> None:
+    compare(zygote, sqlite_url, name)
+
+
+def test_twenty_kills_change_nothing_on_postgresql(zygote: Zygote, postgres: Any) -> None:
+    compare(zygote, postgres.new_database(), "nsga2")
+
+
+def test_control_an_optimizer_that_changes_when_asked_is_found_out(
+    zygote: Zygote, sqlite_url: str
+) -> None:
+    store = Store(sqlite_url)
+    calm = undisturbed(zygote, store, sqlite_url, {"name": "moody"})
+    disturbed = killed(zygote, store, sqlite_url, {"name": "moody"}, kills=3, seed=1)
+    store.close()
+    assert len(disturbed.outcomes) == len(calm.outcomes) == EVALUATIONS
+    with pytest.raises(AssertionError):
+        assert_same_search(disturbed, calm)
