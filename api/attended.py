@@ -57,7 +57,8 @@ class Attended:
         store: the log.
         search: which.
         declaration: merge method by name; UnknownName when there is none.
-        destination: recipe digest -> folder that its checkpoint is written to.
+        destination: search id, recipe digest -> folder that the checkpoint is written to. A recipe
+            alone is not enough: two searches may call different models by one name.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Attended:
         search: Search,
         *,
         declaration: Callable[[str], MethodDeclaration],
-        destination: Callable[[str], str],
+        destination: Callable[[str, str], str],
     ) -> None:
         self.search = search
         self.progress = Progress(search.spec)
@@ -189,7 +190,7 @@ class Attended:
         work = Export(
             entry.candidate.recipe,
             suite(self.search, Split.REPORT),
-            self._destination(entry.digest),
+            self._destination(self.search.id, entry.digest),
             card={
                 "search": self.search.spec.name,
                 "search_id": self.search.id,

@@ -37,7 +37,8 @@ class Controller:
         store: the log.
         fleet: where jobs run; closed by its owner.
         declaration: merge method by name; UnknownName when there is none.
-        destination: recipe digest -> folder that its checkpoint is written to.
+        destination: search id, recipe digest -> folder that the checkpoint is written to. A recipe
+            alone is not enough: two searches may call different models by one name.
         poll_s: how soon a new search or command is noticed.
         lease_s: how soon another controller takes over from one that died.
         patience_s: how long to wait when the database or the fleet is down, before trying again.
@@ -49,7 +50,7 @@ class Controller:
         fleet: Fleet,
         *,
         declaration: Callable[[str], MethodDeclaration],
-        destination: Callable[[str], str],
+        destination: Callable[[str, str], str],
         poll_s: float = 0.2,
         lease_s: float = 5.0,
         patience_s: float = 1.0,

@@ -220,7 +220,7 @@ def test_a_requested_checkpoint_is_exported_also_after_the_end(store: Store) -> 
     (job,) = fleet.submitted
     entry = store.candidate(search_id, 7)
     assert entry is not None
-    assert job.work.destination == f"artifacts/{entry.digest}"
+    assert job.work.destination == f"artifacts/{search_id}/{entry.digest}"
     assert job.work.card["search"] == "analytic"
     body = progress_of(store, search_id).checkpoints[7].body
     assert body["files"] == {"model.safetensors": ["1" * 64, 288]}

@@ -1,0 +1,531 @@
+"""The command line. Exit codes: 0 done, 1 it failed, 2 the input is wrong, 3 no server answers.
+
+Whatever a command needs is imported when it runs, so that ``--help`` answers at once.
+"""
+
+# typer reads the annotations of commands at run time, hence no postponed evaluation here.
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from api.client import Client
+    from api.settings import Settings
+    from search.problems import Problem
+
+FAILED, USAGE, UNREACHABLE = 1, 2, 3
+
+app = typer.Typer(
+    name="nichemerge",
+    help="Search for the merge that keeps the strengths of all your fine-tuned checkpoints.",
+    epilog="Exit codes: 0 done, 1 it failed, 2 the input is wrong, 3 no server answers.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Server = Annotated[
+    str,
+    typer.Option(
+        "--server", "-s", envvar="NICHEMERGE_URL", help="Address of the service.", show_default=True
+    ),
+]
+Token = Annotated[
+    str | None,
+    typer.Option(
+        envvar="NICHEMERGE_API_TOKEN", help="Its API token.", show_envvar=True, show_default=False
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Answer in JSON, for programs.")]
+SpecFile = Annotated[
+    Path, typer.Argument(help="A spec in YAML or JSON; - reads standard input.", metavar="SPEC")
+]
+Id = Annotated[str, typer.Argument(help="Id of a search.", metavar="ID")]
+Out = Annotated[Path, typer.Option("--out", help="Folder to write to.")]
+
+_URL = "http://127.0.0.1:8765"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command and leave with its exit code; what a user can cause ends in a line of text."""
+    try:
+        app(arguments)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(FAILED)
+
+
+# The service
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
+    home: Annotated[Path | None, typer.Option(help="Folder of database and artifacts.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Run the service: REST API, dashboard and controller. Ends on Ctrl-C or SIGTERM."""
+    from api.logs import set_up
+
+    settings = _settings(host=host, port=port, home=home)
+    set_up(settings.home / "logs")
+    _announce(settings, as_json=as_json)
+    with _explained():
+        from api.server import serve as run
+
+        sys.exit(run(settings))
+
+
+@app.command()
+def controller(
+    home: Annotated[Path | None, typer.Option(help="Folder of database and artifacts.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Run a controller alone, against the database of a service elsewhere."""
+    from api.logs import set_up
+
+    settings = _settings(home=home)
+    set_up(settings.home / "logs")
+    if as_json:
+        _print({"home": str(settings.home)})
+    with _explained():
+        from api.server import control
+
+        sys.exit(control(settings))
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the best checkpoint.")] = Path("demo-run"),
+    evaluations: Annotated[int, typer.Option(help="Budget of the search.", min=10)] = 100,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the service running.")] = False,
+    seed: Annotated[int, typer.Option(help="Of the playground and the search.", min=0)] = 0,
+    as_json: Json = False,
+) -> None:
+    """Search the playground from end to end: build, submit, watch, download, score again."""
+    with _explained():
+        from api.demo import DemoFailed
+        from api.demo import demo as tour
+
+        try:
+            tour(_settings(), out, evaluations=evaluations, keep=keep, seed=seed)
+        except DemoFailed as error:
+            _fail(str(error))
+    if as_json:
+        _print({"checkpoint": str(out / "best")})
+
+
+# Searches
+
+
+@app.command()
+def validate(
+    spec: SpecFile, server: Server = _URL, token: Token = None, as_json: Json = False
+) -> None:
+    """Check a spec and say what it would cost; nothing is started."""
+    from api.terminal import out, print_json, print_problems
+
+    with _client(server, token) as client:
+        answer = client.validate(_read(spec))
+    if as_json:
+        print_json(answer)
+    else:
+        print_problems(answer.problems)
+        print_problems(w.model_copy(update={"field": f"note: {w.field}"}) for w in answer.warnings)
+        if answer.valid:
+            out.out(
+                f"The spec is valid: {answer.genes} searched coefficients, {answer.parameters:,} "
+                f"parameters, {_size(answer.memory_bytes)} of memory per worker, "
+                f"{_size(answer.checkpoint_bytes)} per checkpoint."
+            )
+    if not answer.valid:
+        sys.exit(USAGE)
+
+
+@app.command()
+def submit(
+    spec: SpecFile,
+    server: Server = _URL,
+    token: Token = None,
+    key: Annotated[
+        str | None, typer.Option(help="Idempotency key: the same key and spec, the same search.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Submit a search; prints its id."""
+    from api.terminal import err, out, print_json
+
+    with _client(server, token) as client:
+        search = client.submit(_read(spec), key=key)
+    if as_json:
+        print_json(search)
+    else:
+        out.out(search.id)
+        err.out(f"Watch it: nichemerge watch {search.id}, or {server}/#/searches/{search.id}")
+
+
+@app.command("list")
+def list_searches(server: Server = _URL, token: Token = None, as_json: Json = False) -> None:
+    """All searches, newest first."""
+    from api.terminal import out, print_json, search_table
+
+    with _client(server, token) as client:
+        searches = list(client.searches())
+    if as_json:
+        print_json(searches)
+    else:
+        out.print(search_table(searches))
+
+
+@app.command()
+def watch(search: Id, server: Server = _URL, token: Token = None, as_json: Json = False) -> None:
+    """Follow a search until it is over: evaluations, best, hypervolume, time left."""
+    from api.terminal import follow, out, print_problems
+
+    with _client(server, token) as client:
+        if as_json:
+            for event in client.watch(search):
+                out.out(event.model_dump_json())
+            detail = client.search(search)
+        else:
+            detail = follow(client, search)
+    print_problems(detail.problems)
+    if detail.state != "finished":
+        sys.exit(FAILED)
+
+
+@app.command()
+def front(search: Id, server: Server = _URL, token: Token = None, as_json: Json = False) -> None:
+    """The candidates that no other dominates, beside base, parents and average."""
+    from api.terminal import front_table, out, print_json
+
+    with _client(server, token) as client:
+        found = client.front(search)
+        if as_json:
+            print_json(found)
+        else:
+            out.print(front_table(client.search(search), found.items))
+
+
+@app.command()
+def download(
+    search: Id,
+    out: Out,
+    candidate: Annotated[
+        int | None, typer.Option(help="Ordinal; the best by the spec's weights when not given.")
+    ] = None,
+    server: Server = _URL,
+    token: Token = None,
+    as_json: Json = False,
+) -> None:
+    """Make a candidate's checkpoint and download it; run it again to resume."""
+    from api import terminal
+
+    with _client(server, token) as client:
+        ordinal = client.best(search).ordinal if candidate is None else candidate
+        checkpoint = client.request_checkpoint(search, ordinal, wait=True)
+        if checkpoint.state == "failed":
+            _fail(f"The checkpoint of candidate {ordinal} failed: {checkpoint.reason}")
+        paths = client.download(search, ordinal, out)
+    if as_json:
+        terminal.print_json(checkpoint)
+    else:
+        terminal.out.out(f"Candidate {ordinal}: {len(paths)} files in {out}")
+
+
+@app.command()
+def pause(search: Id, server: Server = _URL, token: Token = None, as_json: Json = False) -> None:
+    """Start no further evaluation."""
+    _command(search, "pause", server, token, as_json=as_json)
+
+
+@app.command()
+def resume(search: Id, server: Server = _URL, token: Token = None, as_json: Json = False) -> None:
+    """Go on after a pause."""
+    _command(search, "resume", server, token, as_json=as_json)
+
+
+@app.command()
+def extend(
+    search: Id,
+    evaluations: Annotated[int, typer.Argument(help="How many more.", min=1)],
+    server: Server = _URL,
+    token: Token = None,
+    as_json: Json = False,
+) -> None:
+    """Allow more evaluations, also after the search has finished."""
+    _command(search, "extend", server, token, evaluations=evaluations, as_json=as_json)
+
+
+@app.command()
+def cancel(search: Id, server: Server = _URL, token: Token = None, as_json: Json = False) -> None:
+    """End a search for good; what it found stays."""
+    _command(search, "cancel", server, token, as_json=as_json)
+
+
+# Catalogues
+
+
+@app.command("methods")
+def list_methods(server: Server = _URL, token: Token = None, as_json: Json = False) -> None:
+    """Merge methods and their parameters."""
+    with _client(server, token) as client:
+        found = client.methods()
+    rows = [
+        (m.name, m.summary, ", ".join(p.name + "*" * p.per_parent for p in m.parameters))
+        for m in found
+    ]
+    _catalogue(found, ("method", "does", "parameters (*: one per parent)"), rows, as_json=as_json)
+
+
+@app.command("optimizers")
+def list_optimizers(server: Server = _URL, token: Token = None, as_json: Json = False) -> None:
+    """Optimizers and their options."""
+    with _client(server, token) as client:
+        found = client.optimizers()
+    rows = [(o.name, o.summary, ", ".join(o.options.get("properties", {}))) for o in found]
+    _catalogue(found, ("optimizer", "does", "options"), rows, as_json=as_json)
+
+
+@app.command("tasks")
+def list_tasks(server: Server = _URL, token: Token = None, as_json: Json = False) -> None:
+    """Tasks that can be objectives, and their metrics."""
+    with _client(server, token) as client:
+        found = client.tasks()
+    rows = [(t.name, t.output_type, ", ".join(m.name for m in t.metrics)) for t in found]
+    _catalogue(found, ("task", "kind", "metrics"), rows, as_json=as_json)
+
+
+# Without a server
+
+
+@app.command()
+def merge(
+    recipe: Annotated[
+        Path,
+        typer.Argument(
+            help="A recipe in YAML or JSON; its `models` (name: folder, base included) may also be "
+            "given with --model.",
+            metavar="RECIPE",
+        ),
+    ],
+    out: Out,
+    model: Annotated[
+        list[str] | None, typer.Option("--model", help="name=folder; `base` is the base model.")
+    ] = None,
+    dtype: Annotated[
+        str, typer.Option(help="auto (the base's), float32, bfloat16 or float16.")
+    ] = "auto",
+    as_json: Json = False,
+) -> None:
+    """Merge local checkpoints into a folder; no server is needed."""
+    with _explained():
+        from api.offline import merge_recipe
+
+        given = dict(_pair(text) for text in model or ())
+        files = merge_recipe(_read_bytes(recipe), recipe.parent, given, out, dtype=dtype)
+    if as_json:
+        _print({name: {"sha256": sha256, "size_bytes": n} for name, (sha256, n) in files.items()})
+    else:
+        typer.echo(f"{len(files)} files in {out}")
+
+
+@app.command()
+def score(
+    folder: Annotated[Path, typer.Argument(help="A checkpoint folder.", metavar="DIR")],
+    tasks: Annotated[str, typer.Option(help="Names of tasks, by comma.")],
+    split: Annotated[str, typer.Option(help="search, select or report.")] = "report",
+    limit: Annotated[int | None, typer.Option(help="Only the first examples.", min=1)] = None,
+    examples: Annotated[
+        Path | None, typer.Option(help="Write per-example scores here, as JSON lines.")
+    ] = None,
+    task_folder: Annotated[
+        list[Path] | None, typer.Option(help="Folder of task YAML; may be repeated.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Score any checkpoint folder on tasks; no server is needed."""
+    with _explained():
+        from api.offline import score_tasks, write_examples
+
+        folders = tuple(task_folder or ()) or _settings().tasks
+        names = [name for name in tasks.split(",") if name]
+        found = score_tasks(folder, names, folders, split=split, limit=limit)
+        if examples is not None:
+            write_examples(examples, found)
+    if as_json:
+        _print({view.key: view.model_dump(exclude={"key", "examples"}) for view in found})
+        return
+    from api.terminal import out, score_text
+
+    for view in found:
+        out.out(f"{view.key}  {score_text(view)}  ({view.count} examples)")
+
+
+@app.command()
+def bench(
+    rows: Annotated[
+        int, typer.Option(help="Outcomes in the longest log that is measured.", min=1001)
+    ] = 100_000,
+    as_json: Json = False,
+) -> None:
+    """Measure merging, scoring and the log on this machine, on the playground."""
+    with _explained():
+        from dataclasses import asdict
+
+        from api.benchmark import measure
+        from workers.bench import machine, table
+
+        found = measure(_settings(), counts=(1000, rows))
+    if as_json:
+        _print({"machine": machine(), "rows": [asdict(row) for row in found]})
+    else:
+        typer.echo(f"{table(found)}\n\n{machine()}")
+
+
+# What the commands share
+
+
+def _command(
+    search: str,
+    kind: str,
+    server: str,
+    token: str | None,
+    *,
+    evaluations: int | None = None,
+    as_json: bool,
+) -> None:
+    from api.terminal import out, print_json, progress_text
+
+    with _client(server, token) as client:
+        view = client.command(search, kind, evaluations=evaluations)
+    if as_json:
+        print_json(view)
+    else:
+        out.out(progress_text(view))
+
+
+@contextmanager
+def _client(server: str, token: str | None) -> "Iterator[Client]":
+    """A client whose errors end the program with a line each and the right exit code."""
+    from api.client import Client
+
+    with _explained(), Client(server, token) as client:
+        yield client
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Turn the errors that a user can cause into text and an exit code."""
+    from api.client import Damaged, ServerProblem, Unreachable
+    from search.problems import Invalid
+
+    try:
+        yield
+    except Unreachable as error:
+        _fail(f"{error}. Start one with 'nichemerge serve', or name it with --server.", UNREACHABLE)
+    except ServerProblem as error:
+        status = error.problem.status
+        code = USAGE if status in (401, 403, 404, 415, 422) else FAILED
+        _fail(error.problem.detail, code, error.problem.errors)
+    except Invalid as error:
+        _fail(None, USAGE, error.problems)
+    except (Damaged, OSError) as error:
+        _fail(str(error))
+
+
+def _fail(message: str | None, code: int = FAILED, problems: "Sequence[Problem]" = ()) -> None:
+    from api.terminal import err, print_problems
+
+    if message is not None:
+        err.out(message)
+    print_problems(problems)
+    raise SystemExit(code)
+
+
+def _settings(**given: Any) -> "Settings":
+    """Settings from the environment, and from options that were given."""
+    from pydantic import ValidationError
+
+    from api.settings import Settings
+    from search.spec import problems_of
+
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        _fail(None, USAGE, problems_of(error, Settings))
+        raise
+
+
+def _announce(settings: "Settings", *, as_json: bool) -> None:
+    address = f"http://{settings.host}:{settings.port}"
+    if as_json:
+        _print({"url": address, "home": str(settings.home.resolve())})
+    else:
+        typer.echo(f"nichemerge serves {address} from {settings.home.resolve()}")
+
+
+def _read(path: Path) -> str:
+    try:
+        return _read_bytes(path).decode()
+    except UnicodeDecodeError:
+        _fail(f"{path} is not UTF-8 text; write the spec as YAML or JSON.", USAGE)
+        raise
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+    except OSError as error:
+        _fail(f"{path} cannot be read: {error.strerror}", USAGE)
+        raise
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, sign, folder = text.partition("=")
+    if not (name and sign and folder):
+        _fail(f"--model {text}: expected name=folder", USAGE)
+    return name, folder
+
+
+def _catalogue(
+    views: Sequence[Any], header: Sequence[str], rows: Sequence[Sequence[str]], *, as_json: bool
+) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from api.terminal import out, print_json
+
+    if as_json:
+        print_json(views)
+        return
+    table = Table(*header)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    out.print(table)
+
+
+def _print(document: Mapping[str, Any]) -> None:
+    import json
+
+    typer.echo(json.dumps(document, indent=2))
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.4g} {unit}"
+        count /= 1024
+    return f"{count:.4g} TiB"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,288 @@
+"""From what a user sent to a submission that can run, or to everything that is wrong with it.
+
+The cheap checks come first and all of them are made, also on a spec that has other faults: a user
+fixes one list of problems, once. No weight is read.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from huggingface_hub import constants
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from api.settings import Settings
+from api.store import Submission
+from evals import harness
+from search.layout import Layout
+from search.optimizer import optimizers
+from search.problems import Invalid, Problem
+from search.registry import UnknownName
+from search.run import opening
+from search.space import SearchSpace
+from search.spec import (
+    ModelRef,
+    Objective,
+    OptimizerChoice,
+    Parent,
+    SearchSpec,
+    parse_spec,
+    problems_of,
+)
+from workers.checkpoint import Preflight, preflight
+from workers.merge_method import methods
+from workers.messages import Zoo
+
+Part = TypeVar("Part")
+Form = TypeVar("Form", bound=BaseModel)
+
+_OBJECTIVES = TypeAdapter(tuple[Objective, ...])
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A spec that can run, and what it would cost.
+
+    ``genes`` is the number of searched coefficients; ``warnings`` are worth knowing but stop
+    nothing.
+    """
+
+    submission: Submission
+    preflight: Preflight
+    genes: int
+    warnings: tuple[Problem, ...] = ()
+
+
+@dataclass(slots=True)
+class _Folders:
+    """Where the models are that were found: (field, folder), and (field, name, folder) each."""
+
+    base: tuple[str, Path] | None = None
+    parents: list[tuple[str, str, Path]] = field(default_factory=list)
+
+
+def validate(document: object, settings: Settings) -> Accepted:
+    """Check a parsed document against everything that can be known without reading weights.
+
+    Raises:
+        Invalid: with every problem that was found, each with its field path.
+    """
+    problems: list[Problem] = []
+    spec = _attempt(lambda: parse_spec(document), problems)
+    raw = document if isinstance(document, dict) else {}
+    problems += _method_problems(raw)
+    problems += _optimizer_problems(raw)
+    problems += _objective_problems(raw, settings)
+    folders = _find_models(raw, settings, problems)
+    found = _preflight(folders, problems)
+    space = _space(spec, found, problems)
+    if space is None or spec is None or found is None or found.layout is None:
+        raise Invalid(list(dict.fromkeys(problems)))
+    problems += _misuses(spec, space.dim)
+    problems += _too_small(spec, space)
+    if problems or folders.base is None:
+        raise Invalid(list(dict.fromkeys(problems)))
+    submission = Submission(
+        spec=spec,
+        layout=found.layout,
+        zoo=Zoo(
+            base=str(folders.base[1]),
+            parents=tuple((name, str(folder)) for _, name, folder in folders.parents),
+            dtype=found.dtype if spec.dtype == "auto" else spec.dtype,
+        ),
+        directions=harness.directions(spec.objectives, settings.tasks),
+        task_folders=tuple(str(folder) for folder in settings.tasks),
+        facts={
+            "genes": space.dim,
+            "parameters": found.parameters,
+            "memory_bytes": found.memory_bytes,
+            "checkpoint_bytes": found.checkpoint_bytes,
+            "warnings": [warning.model_dump() for warning in found.warnings],
+        },
+    )
+    return Accepted(submission, found, space.dim, tuple(found.warnings))
+
+
+def _space(
+    spec: SearchSpec | None, found: Preflight | None, problems: list[Problem]
+) -> SearchSpace | None:
+    """The search space; its parameters are checked even where the base is not known."""
+    if spec is None or spec.method not in methods:
+        return None
+    layout = found.layout if found and found.layout else Layout(tensors=())
+    declaration = methods[spec.method].declaration
+    return _attempt(lambda: SearchSpace(declaration, spec, layout), problems)
+
+
+def _attempt(build: Callable[[], Part], problems: list[Problem]) -> Part | None:
+    """What ``build`` makes, or None and its problems."""
+    try:
+        return build()
+    except Invalid as invalid:
+        problems += invalid.problems
+        return None
+
+
+def _part(model: type[Form], value: object) -> Form | None:
+    """A part of a spec where it is well formed; its form is not judged here."""
+    try:
+        return model.model_validate(value)
+    except ValidationError:
+        return None
+
+
+def _method_problems(raw: dict[Any, Any]) -> Iterator[Problem]:
+    name = raw.get("method")
+    if isinstance(name, str) and name:
+        try:
+            methods[name]
+        except UnknownName as error:
+            yield Problem(field="method", message=str(error))
+
+
+def _optimizer_problems(raw: dict[Any, Any]) -> Iterator[Problem]:
+    choice = _part(OptimizerChoice, raw.get("optimizer"))
+    if choice is None:
+        return
+    try:
+        optimizer = optimizers[choice.name]
+    except UnknownName as error:
+        yield Problem(field="optimizer.name", message=str(error))
+        return
+    try:
+        optimizer.options.model_validate(choice.options)
+    except ValidationError as error:
+        yield from problems_of(error, optimizer.options, "optimizer.")
+
+
+def _objective_problems(raw: dict[Any, Any], settings: Settings) -> Sequence[Problem]:
+    try:
+        objectives = _OBJECTIVES.validate_python(raw.get("objectives"))
+    except ValidationError:
+        return ()
+    return harness.check(objectives, settings.tasks)
+
+
+def _find_models(raw: dict[Any, Any], settings: Settings, problems: list[Problem]) -> _Folders:
+    folders = _Folders()
+    base = _part(ModelRef, raw.get("base"))
+    if base is not None:
+        folders.base = _attempt(partial(locate, base, "base", settings), problems)
+    parents = raw.get("parents")
+    for index, value in enumerate(parents if isinstance(parents, list | tuple) else ()):
+        parent = _part(Parent, value)
+        if parent is None:
+            continue
+        at = f"parents[{index}]"
+        found = _attempt(partial(locate, parent, at, settings), problems)
+        if found is not None:
+            path, folder = found
+            folders.parents.append((path, parent.name, folder))
+    return folders
+
+
+def _preflight(folders: _Folders, problems: list[Problem]) -> Preflight | None:
+    """Compare the headers of all models that were found; nothing can be compared without a base."""
+    if folders.base is None:
+        return None
+    found = preflight(folders.base, folders.parents)
+    problems += found.problems
+    return found
+
+
+def _misuses(spec: SearchSpec, dim: int) -> Iterator[Problem]:
+    """What the optimizer cannot do with this spec."""
+    if spec.optimizer.name not in optimizers:
+        return
+    optimizer = optimizers[spec.optimizer.name]
+    options = _part(optimizer.options, spec.optimizer.options)
+    if options is not None:
+        for path, message in optimizer.problems(spec, dim, options).items():
+            yield Problem(field=path, message=message)
+
+
+def _too_small(spec: SearchSpec, space: SearchSpace) -> Iterator[Problem]:
+    needed = len(opening(space))
+    if spec.budget.evaluations < needed:
+        message = (
+            f"is {spec.budget.evaluations}, but the search begins with {needed} evaluations: the "
+            "base, every parent, their average and warm starts"
+        )
+        yield Problem(field="budget.evaluations", message=message)
+
+
+def locate(ref: ModelRef, where: str, settings: Settings) -> tuple[str, Path]:
+    """The field that names a model's place, and its folder.
+
+    Raises:
+        Invalid: it is not in a model root, or not in the local Hub cache.
+    """
+    if ref.path is not None:
+        where = f"{where}.path"
+        return where, _in_roots(ref.path, where, settings.roots)
+    where = f"{where}.hub"
+    return where, _in_hub_cache(ref.hub or "", ref.revision or "", where)
+
+
+def _in_roots(path: str, where: str, roots: Sequence[Path]) -> Path:
+    """A folder below one of the roots; links may not lead out of them.
+
+    What lies outside is not looked at, and the message does not tell whether it exists.
+    """
+    try:
+        candidates = [(root / path).resolve() for root in roots]
+    except (OSError, ValueError, RuntimeError):  # a NUL, a name too long, a loop of links
+        raise Invalid([Problem(field=where, message="is no path")]) from None
+    inside = [c for c in candidates if any(c.is_relative_to(root) for root in roots)]
+    listed = ", ".join(str(root) for root in roots)
+    folder = next((c for c in inside if _is_folder(c)), None)
+    if folder is None and len(inside) < len(candidates):
+        message = (
+            f"'{path}' is outside of the model roots ({listed}); move the model there, or start "
+            "the server with its folder in NICHEMERGE_MODEL_ROOTS"
+        )
+        raise Invalid([Problem(field=where, message=message)])
+    if folder is None:
+        message = f"there is no folder '{path}' in the model roots ({listed})"
+        raise Invalid([Problem(field=where, message=message)])
+    _check_links(folder, where, roots)
+    return folder
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def _check_links(folder: Path, where: str, roots: Sequence[Path]) -> None:
+    """A file of the model may be a link, but not one out of the roots."""
+    try:
+        links = [entry.path for entry in os.scandir(folder) if entry.is_symlink()]
+    except OSError:
+        message = f"'{folder.name}' cannot be read by the server"
+        raise Invalid([Problem(field=where, message=message)]) from None
+    for link in links:
+        target = Path(link).resolve()
+        if not any(target.is_relative_to(root) for root in roots):
+            message = f"its file '{Path(link).name}' is a link that leads out of the model roots"
+            raise Invalid([Problem(field=where, message=message)])
+
+
+def _in_hub_cache(hub: str, revision: str, where: str) -> Path:
+    """The snapshot of a revision; nothing is ever downloaded here."""
+    repository = "models--" + hub.replace("/", "--")
+    folder = Path(constants.HF_HUB_CACHE) / repository / "snapshots" / revision
+    if ".." in hub.split("/") or not _is_folder(folder):
+        message = (
+            f"revision {revision[:12]} of '{hub}' is not in this server's Hub cache; fetch it with "
+            f"'hf download {hub} --revision {revision}' and submit again"
+        )
+        raise Invalid([Problem(field=where, message=message)])
+    return folder

@@ -1,0 +1,280 @@
+"""From the nouns of the search to what the API says; here scores are flipped back, once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from api.progress import Checkpoint
+from api.progress import Progress as ProgressOfLog
+from api.reading import Reading, Readings
+from api.schemas import (
+    CandidateDetail,
+    CandidateView,
+    CheckpointView,
+    EventView,
+    FileView,
+    FrontView,
+    MethodView,
+    ObjectiveView,
+    OptimizerView,
+    OriginView,
+    ParameterView,
+    Progress,
+    ScoreView,
+    SearchDetail,
+    SearchView,
+    TimingsView,
+)
+from api.store import Entry, Event, Search, Summary
+from search.method import MethodDeclaration, Parameter
+from search.optimizer import OptimizerClass
+from workers.mergekit import mergekit_yaml
+
+_NAMED = frozenset({"base", "parent", "average"})
+
+
+def finite(value: float | None) -> float | None:
+    """JSON has no NaN and no infinity: null stands for them."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def score_views(
+    scores: Mapping[str, Summary], directions: Mapping[str, bool]
+) -> dict[str, ScoreView]:
+    """Scores in the metric's own sign."""
+    return {
+        key: ScoreView(
+            value=finite(score.value if directions[key] else -score.value),
+            stderr=finite(score.stderr),
+            count=score.count,
+            higher_is_better=directions[key],
+        )
+        for key, score in scores.items()
+        if key in directions
+    }
+
+
+def label(entry: Entry) -> str:
+    """What plots call a candidate."""
+    origin = entry.candidate.origin
+    if origin.move in _NAMED:
+        return str(origin.detail.get("name", origin.move))
+    return f"#{entry.candidate.ordinal}"
+
+
+def candidate_view(entry: Entry, search: Search, *, on_front: bool) -> CandidateView:
+    """A row of the log."""
+    return CandidateView(**_candidate(entry, search), on_front=on_front)
+
+
+def candidate_detail(entry: Entry, search: Search, *, on_front: bool) -> CandidateDetail:
+    """One candidate whole."""
+    submission = search.submission
+    zoo = submission.zoo
+    recipe = entry.candidate.recipe
+    return CandidateDetail(
+        **_candidate(entry, search),
+        on_front=on_front,
+        recipe=recipe,
+        mergekit=mergekit_yaml(recipe, submission.layout, {"base": zoo.base, **dict(zoo.parents)}),
+    )
+
+
+def _candidate(entry: Entry, search: Search) -> dict[str, Any]:
+    """The fields that both views of a candidate share."""
+    candidate, outcome = entry.candidate, entry.outcome
+    origin = candidate.origin
+    timings = entry.timings
+    return {
+        "ordinal": candidate.ordinal,
+        "state": "pending" if outcome is None else outcome.kind,
+        "seq": None if outcome is None else outcome.seq,
+        "origin": OriginView(
+            move=origin.move,
+            parents=list(origin.parents),
+            detail={name: _plain(value) for name, value in origin.detail.items()},
+        ),
+        "label": label(entry),
+        "digest": entry.digest,
+        "scores": {}
+        if outcome is None
+        else score_views(outcome.scores, search.submission.directions),
+        "reason": None if outcome is None else outcome.body.get("reason"),
+        "timings": None
+        if timings is None
+        else TimingsView(
+            merge_s=timings.merge_s, forward_s=timings.forward_s, other_s=timings.other_s
+        ),
+        "worker": entry.worker,
+        "proposed_at": entry.proposed_at,
+        "recorded_at": None if outcome is None else outcome.at,
+    }
+
+
+def _plain(value: float | str) -> float | str:
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def objective_views(search: Search) -> list[ObjectiveView]:
+    """The objectives in the order of the spec."""
+    return [
+        ObjectiveView(
+            key=objective.key,
+            task=objective.task,
+            metric=objective.metric,
+            weight=objective.weight,
+            higher_is_better=search.submission.directions[objective.key],
+        )
+        for objective in search.spec.objectives
+    ]
+
+
+def progress_view(progress: ProgressOfLog, proposed: int) -> Progress:
+    """How far a search is."""
+    return Progress(
+        proposed=max(proposed, progress.scored + progress.infeasible),
+        scored=progress.scored,
+        infeasible=progress.infeasible,
+        evaluations=progress.evaluations,
+        seconds_left=finite(progress.seconds_left),
+    )
+
+
+def search_view(reading: Reading, readings: Readings, proposed: int) -> SearchView:
+    """One search, as in lists."""
+    return SearchView(**_search(reading, readings, proposed))
+
+
+def search_detail(reading: Reading, readings: Readings, proposed: int) -> SearchDetail:
+    """One search whole."""
+    search, standings = reading.search, reading.standings
+    front = frozenset(standings.front)
+    baselines = readings.entries(search.id, standings.baselines.values())
+    return SearchDetail(
+        **_search(reading, readings, proposed),
+        spec=search.spec,
+        baselines=[
+            candidate_view(entry, search, on_front=entry.candidate.ordinal in front)
+            for entry in baselines
+        ],
+        hypervolume_history=[(count, volume) for count, volume in standings.history],
+    )
+
+
+def _search(reading: Reading, readings: Readings, proposed: int) -> dict[str, Any]:
+    """The fields that both views of a search share."""
+    search, progress, standings = reading.search, reading.progress, reading.standings
+    best = standings.best()
+    entry = None if best is None else readings.entry(search.id, best)
+    return {
+        "id": search.id,
+        "name": search.spec.name,
+        "state": progress.state,
+        "created_at": search.created_at,
+        "method": search.spec.method,
+        "optimizer": search.spec.optimizer.name,
+        "objectives": objective_views(search),
+        "progress": progress_view(progress, proposed),
+        "best": None if entry is None else candidate_view(entry, search, on_front=True),
+        "front_size": len(standings.front),
+        "hypervolume": finite(standings.hypervolume),
+        "seq": progress.seq,
+        "problems": list(progress.problems),
+    }
+
+
+def front_view(reading: Reading, readings: Readings, keys: list[str]) -> FrontView:
+    """The front in some objectives, in the order in which they were asked for."""
+    search = reading.search
+    by_key = {objective.key: objective for objective in objective_views(search)}
+    return FrontView(
+        objectives=[by_key[key] for key in keys],
+        items=[
+            candidate_view(entry, search, on_front=True)
+            for entry in readings.entries(search.id, reading.standings.front_in(keys))
+        ],
+    )
+
+
+def event_view(event: Event, entry: Entry | None, reading: Reading, proposed: int) -> EventView:
+    """An entry of the log; ``reading`` has just been fed with it."""
+    standings = reading.standings
+    candidate = None
+    if entry is not None:
+        on_front = entry.candidate.ordinal in standings.front
+        candidate = candidate_view(entry, reading.search, on_front=on_front)
+    return EventView(
+        seq=event.seq,
+        kind=event.kind,
+        ordinal=event.ordinal,
+        at=event.at,
+        candidate=candidate,
+        progress=progress_view(reading.progress, proposed),
+        hypervolume=finite(standings.hypervolume),
+        state=reading.progress.state,
+        detail={name: value for name, value in event.body.items() if name != "scores"},
+    )
+
+
+def checkpoint_view(entry: Entry, search: Search, checkpoint: Checkpoint) -> CheckpointView:
+    """The checkpoint of a candidate."""
+    body = checkpoint.body
+    return CheckpointView(
+        state=checkpoint.state,
+        ordinal=entry.candidate.ordinal,
+        digest=body.get("digest", entry.digest),
+        files={
+            name: FileView(sha256=sha256, size_bytes=size)
+            for name, (sha256, size) in sorted(body.get("files", {}).items())
+        },
+        scores=score_views(
+            {
+                key: Summary(float(score["value"]), float(score["stderr"]), score["count"])
+                for key, score in body.get("scores", {}).items()
+            },
+            search.submission.directions,
+        ),
+        reason=body.get("reason"),
+    )
+
+
+def method_view(declaration: MethodDeclaration) -> MethodView:
+    """A merge method, from its declaration."""
+    return MethodView(
+        name=declaration.name,
+        summary=declaration.summary,
+        source=declaration.source,
+        uses_base=declaration.uses_base,
+        minimum_parents=declaration.minimum_parents,
+        maximum_parents=declaration.maximum_parents,
+        parameters=[_parameter_view(parameter) for parameter in declaration.parameters],
+    )
+
+
+def _parameter_view(parameter: Parameter) -> ParameterView:
+    searched = parameter.kind == "float"
+    return ParameterView(
+        name=parameter.name,
+        description=parameter.description,
+        kind=parameter.kind,
+        per_parent=parameter.per_parent,
+        default=parameter.default,
+        low=finite(parameter.low) if searched else None,
+        high=finite(parameter.high) if searched else None,
+        minimum=finite(parameter.minimum) if searched else None,
+        maximum=finite(parameter.maximum) if searched else None,
+        log=parameter.log,
+        choices=list(parameter.choices),
+    )
+
+
+def optimizer_view(optimizer: OptimizerClass) -> OptimizerView:
+    """An optimizer, from its declaration."""
+    return OptimizerView(
+        name=optimizer.name,
+        summary=optimizer.summary,
+        source=optimizer.source,
+        options=optimizer.options.model_json_schema(),
+    )

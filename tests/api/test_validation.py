@@ -1,0 +1,290 @@
+"""A spec is checked against models, tasks and registries; all problems come at once."""
+
+import json
+import os
+import struct
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as configured
+from hypothesis import strategies as st
+
+from api import validation
+from api.catalogue import models
+from api.settings import Settings
+from api.validation import locate, validate
+from search.problems import Invalid, Problem
+from search.spec import ModelRef
+from tests.tiny import make_model, tensors
+
+TASK = """\
+task: nm_pairs
+dataset_path: json
+output_type: multiple_choice
+training_split: search
+validation_split: select
+test_split: report
+doc_to_text: "{{q}}"
+doc_to_target: 0
+doc_to_choice: ["a", "b"]
+metric_list:
+  - {metric: acc, aggregation: mean, higher_is_better: true}
+"""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Models and a task, made once."""
+    home = tmp_path_factory.mktemp("home")
+    for name in ("base", "add", "reverse"):
+        make_model(home / "models" / name)
+    (home / "tasks").mkdir()
+    (home / "tasks" / "nm_pairs.yaml").write_text(TASK)
+    return home
+
+
+@pytest.fixture
+def settings(home: Path) -> Settings:
+    return Settings(home=home, model_roots=(home / "models",), task_folders=(home / "tasks",))
+
+
+@pytest.fixture
+def document() -> dict[str, Any]:
+    return {
+        "name": "pairs",
+        "base": {"path": "base"},
+        "parents": [{"name": "add", "path": "add"}, {"name": "reverse", "path": "reverse"}],
+        "method": "ties",
+        "space": {"parameters": {"weight": {"low": 0.0, "high": 1.5}, "density": 0.5}},
+        "objectives": [{"task": "nm_pairs", "metric": "acc"}],
+        "optimizer": {"name": "cma_es"},
+        "budget": {"evaluations": 40},
+    }
+
+
+def problems(document: object, settings: Settings) -> dict[str, str]:
+    with pytest.raises(Invalid) as caught:
+        validate(document, settings)
+    assert caught.value.problems
+    return {problem.field: problem.message for problem in caught.value.problems}
+
+
+def test_a_good_spec_becomes_a_submission(document: Any, settings: Settings, home: Path) -> None:
+    accepted = validate(document, settings)
+    submission = accepted.submission
+    assert submission.zoo.base == str(home / "models" / "base")
+    assert [name for name, _ in submission.zoo.parents] == ["add", "reverse"]
+    assert submission.zoo.dtype == "float32"
+    assert submission.directions == {"nm_pairs/acc": True}
+    assert submission.task_folders == (str(home / "tasks"),)
+    assert accepted.genes == 2
+    assert accepted.preflight.parameters == sum(t.size for t in tensors().values())
+    assert accepted.preflight.memory_bytes >= 4 * accepted.preflight.checkpoint_bytes
+
+
+def test_everything_that_is_wrong_comes_at_once(document: Any, settings: Settings) -> None:
+    document |= {
+        "nmae": "x",
+        "base": {"path": "bass"},
+        "method": "tise",
+        "objectives": [{"task": "nm_pears", "metric": "acc"}],
+        "optimizer": {"name": "cma_es", "population": 10, "sigma": "big", "popsize": 3},
+    }
+    document["parents"][1]["path"] = "../secret"
+    found = problems(document, settings)
+    assert "did you mean 'name'" in found["nmae"]
+    assert "there is no folder 'bass'" in found["base.path"]
+    assert "did you mean 'ties'" in found["method"]
+    assert "nm_pairs" in found["objectives[0].task"]
+    assert "outside of the model roots" in found["parents[1].path"]
+    assert any(field.startswith("optimizer.") for field in found)
+
+
+def change(document: Any, path: str, value: Any) -> None:
+    """Put a value at a path such as ``space.parameters.density``."""
+    *way, last = path.replace("[", ".").replace("]", "").split(".")
+    for step in way:
+        document = document[int(step) if step.isdigit() else step]
+    document[last] = value
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "field", "says"),
+    [
+        ("method", "linaer", "method", "did you mean 'linear'"),
+        ("method", "slerp", "space.parameters.weight", "no such parameter"),
+        ("optimizer", {"name": "cmaes"}, "optimizer.name", "did you mean 'cma_es'"),
+        ("optimizer", {"name": "cma_es", "sigm": 1}, "optimizer.sigm", "unknown field"),
+        ("space.parameters.density", 20, "space.parameters.density", "is 20"),
+        ("space.parameters.weigth", 1.0, "space.parameters.weigth", "did you mean 'weight'"),
+        ("space.parameters.weight", {"low": 2, "high": 1}, "space.parameters.weight", "low"),
+        ("objectives[0].metric", "acd", "objectives[0].metric", "did you mean 'acc'"),
+        ("objectives[0].task", "nm_pair", "objectives[0].task", "did you mean 'nm_pairs'"),
+        ("parents", [], "parents", "at least 1"),
+        ("parents[1].name", "add", "spec", "more than once"),
+        ("parents[1].name", "base", "parents[1].name", "always means the base"),
+        ("budget.evaluations", 3, "budget.evaluations", "begins with"),
+        ("space.parameters.weight", 1.0, "space.parameters", "nothing is searched"),
+        ("base", {"hub": "org/name"}, "base", "revision"),
+        ("base", {"hub": "org/name", "revision": "0" * 40}, "base.hub", "hf download org/name"),
+        ("base", {"hub": "../..", "revision": "0" * 40}, "base.hub", "not in this server's"),
+        ("base.path", "../models/../../etc", "base.path", "outside of the model roots"),
+        ("base.path", "/etc", "base.path", "outside of the model roots"),
+        ("base.path", "nowhere", "base.path", "there is no folder 'nowhere'"),
+        ("base.path", "x" * 4000, "base.path", "there is no folder"),
+    ],
+)
+def test_one_mistake_is_one_clear_problem(
+    document: Any, settings: Settings, path: str, value: Any, field: str, says: str
+) -> None:
+    change(document, path, value)
+    found = problems(document, settings)
+    assert says in found[field], found
+
+
+@pytest.mark.parametrize("document", [None, [], "x", 1, {}, {"base": 1, "parents": {"a": 1}}])
+def test_what_is_no_spec_at_all_is_problems(document: object, settings: Settings) -> None:
+    assert problems(document, settings)
+
+
+def _truncate(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def _remove(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+
+
+def _pickle(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(b"\x80\x04N.")
+
+
+def _remote_code(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config["auto_map"] = {"AutoModelForCausalLM": "evil.Model"}
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def _huge_header(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", 2**60) + b"{}")
+
+
+@pytest.mark.parametrize("damage", [_truncate, _remove, _pickle, _remote_code, _huge_header])
+def test_a_damaged_parent_is_a_problem_with_its_name(
+    document: Any, tmp_path: Path, settings: Settings, home: Path, damage: Callable[[Path], None]
+) -> None:
+    damage(make_model(tmp_path / "damaged"))
+    document["parents"][1]["path"] = str(tmp_path / "damaged")
+    wider = settings.model_copy(update={"model_roots": (home / "models", tmp_path)})
+    found = problems(document, wider)
+    assert set(found) == {"parents[1].path"}
+
+
+def test_another_vocabulary_is_a_problem(
+    document: Any, tmp_path: Path, settings: Settings, home: Path
+) -> None:
+    make_model(tmp_path / "wider", rows=40)
+    document["parents"][1]["path"] = str(tmp_path / "wider")
+    wider = settings.model_copy(update={"model_roots": (home / "models", tmp_path)})
+    assert "parents[1].path" in problems(document, wider)
+
+
+def test_a_link_may_not_lead_out_of_the_roots(
+    document: Any, tmp_path: Path, settings: Settings, home: Path
+) -> None:
+    outside = make_model(tmp_path / "outside" / "model")
+    root = tmp_path / "root"
+    make_model(root / "good")
+    (root / "folder").symlink_to(outside)
+    make_model(root / "file")
+    (root / "file" / "generation_config.json").symlink_to(outside / "config.json")
+    narrow = settings.model_copy(update={"model_roots": (home / "models", root)})
+    document["parents"][1]["path"] = "good"
+    validate(document, narrow)
+    for name, says in (("folder", "outside of the model roots"), ("file", "a link that leads out")):
+        document["parents"][1]["path"] = name
+        assert says in problems(document, narrow)["parents[1].path"]
+
+
+def test_a_cached_hub_revision_is_found(
+    document: Any, tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    revision = "0123456789" * 4
+    monkeypatch.setattr(validation.constants, "HF_HUB_CACHE", str(tmp_path))
+    make_model(tmp_path / "models--org--name" / "snapshots" / revision)
+    document["parents"][1] = {"name": "reverse", "hub": "org/name", "revision": revision}
+    accepted = validate(document, settings)
+    assert accepted.submission.zoo.parents[1][1].endswith(revision)
+
+
+pieces = st.sampled_from(
+    ["..", ".", "/", "//", "~", "%2e%2e", "\\\\host\\share", "\0", "models", "base", "etc", " "]
+)
+paths = st.one_of(st.text(min_size=1, max_size=60), st.lists(pieces, min_size=1).map("/".join))
+
+
+@configured(
+    deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(path=paths)
+def test_no_path_leads_out_of_the_roots(settings: Settings, path: str) -> None:
+    ref = ModelRef.model_construct(path=path, hub=None, revision=None)
+    with suppress(Invalid):
+        _, folder = locate(ref, "base", settings)
+        assert folder.is_relative_to(settings.roots[0])
+        assert os.path.realpath(folder) == str(folder)
+
+
+def test_models_below_the_roots_are_listed(settings: Settings, home: Path) -> None:
+    found = {model.path: model for model in models(settings.roots)}
+    assert set(found) == {"base", "add", "reverse"}
+    assert found["base"].architecture == "LlamaForCausalLM"
+    assert found["base"].dtype == "float32"
+    assert found["base"].parameters == sum(t.size for t in tensors().values())
+    assert found["base"].problem is None
+
+
+def test_the_example_of_the_documentation_has_the_right_form(settings: Settings) -> None:
+    """Its models and tasks are not there, and that is all that is wrong with it."""
+    document = {
+        "name": "add-and-reverse",
+        "base": {"path": "models/base"},
+        "parents": [
+            {"name": "add", "path": "models/add"},
+            {"name": "reverse", "path": "models/reverse"},
+        ],
+        "method": "ties",
+        "space": {
+            "blocks": {"layers": 2, "modules": ["attention", "mlp"]},
+            "parameters": {"weight": {"low": 0.0, "high": 1.5}, "density": 0.5},
+        },
+        "objectives": [
+            {"task": "nm_add", "metric": "acc"},
+            {"task": "nm_reverse", "metric": "exact_match"},
+        ],
+        "optimizer": {"name": "m2n2", "population": 20},
+        "budget": {"evaluations": 400, "parallel": 8},
+        "seed": 0,
+    }
+    fields = set(problems(document, settings))
+    assert fields == {
+        "base.path",
+        "parents[0].path",
+        "parents[1].path",
+        "objectives[0].task",
+        "objectives[1].task",
+    }
+
+
+def test_problems_are_told_once(document: Any, settings: Settings) -> None:
+    document["method"] = "tise"
+    with pytest.raises(Invalid) as caught:
+        validate(document, settings)
+    assert len(caught.value.problems) == len(set(caught.value.problems))
+    assert all(isinstance(problem, Problem) for problem in caught.value.problems)
