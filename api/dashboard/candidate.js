@@ -9,6 +9,7 @@ import { Lineage } from "./lineage.js";
 import { complain } from "./notices.js";
 import { RecipePlot, constants } from "./recipe-plot.js";
 import { hrefWith } from "./router.js";
+import { isLive } from "./search-log.js";
 import { ScoresPlot } from "./scores-plot.js";
 
 export class CandidatePanel {
@@ -26,11 +27,14 @@ export class CandidatePanel {
     this.steps = h("nav", { class: "steps", "aria-label": "Neighbours on the front" });
     this.facts = h("div");
     this.texts = h("div", { class: "texts" });
-    this.parts = h("div", { class: "parts" }, this.facts, this.checkpoint.element, this.scores.element, this.recipe.element, this.texts, this.lineage.element);
+    this.parts = h("div", { class: "parts" }, this.facts, this.scores.element, this.checkpoint.element);
+    this.recipeCard = h("div", { class: "card panel-recipe", hidden: true }, this.recipe.element, this.texts);
+    this.lineage.element.hidden = true;
     this.empty = h("p", { class: "empty" }, "Shows the recipe, scores and lineage of the candidate that you select.");
     this.element = h("section", { class: "card candidate", "aria-labelledby": "candidate-title" },
       h("div", { class: "card-head" }, this.heading, this.why, this.steps), this.empty, this.parts);
     this.parts.hidden = true;
+    this.elements = [this.element, this.recipeCard, this.lineage.element];
   }
 
   /**
@@ -42,7 +46,7 @@ export class CandidatePanel {
   async show(ordinal, chosen) {
     if (ordinal === null) return;
     this.why.hidden = chosen;
-    setText(this.why, "best trade-off so far");
+    setText(this.why, isLive(this.log.state) ? "best trade-off so far" : "best trade-off");
     this.#neighbours(ordinal);
     if (this.#shown === key(this.log.candidates.get(ordinal) ?? { ordinal })) return;
     this.wanted = ordinal;
@@ -73,8 +77,9 @@ export class CandidatePanel {
   async #render(detail) {
     [this.#shown, this.current] = [key(detail), detail];
     this.empty.hidden = true;
-    this.parts.hidden = false;
+    for (const part of [this.parts, this.recipeCard, this.lineage.element]) part.hidden = false;
     setText(this.heading, `Candidate ${detail.label}`);
+    this.recipe.chart.entitle(`Recipe of ${detail.label}`);
     fill(this.facts, facts(detail));
     fill(this.texts, texts(detail));
     this.checkpoint.draw(detail);
@@ -109,20 +114,20 @@ const key = ({ ordinal, state }) => `${ordinal} ${state}`;
 
 function facts(detail) {
   const { timings } = detail;
-  const time = timings ? `${format.seconds(timings.merge_s)} merging, ${format.seconds(timings.forward_s)} forward, ${format.seconds(timings.other_s)} other` : null;
+  const time = timings ? `${format.seconds(timings.merge_s)} merging, ${format.seconds(timings.forward_s)} in forward passes, ${format.seconds(timings.other_s)} other` : null;
   const entries = [
-    ["Number", `#${detail.ordinal}`],
+    ["Number", detail.label === `#${detail.ordinal}` ? null : `#${detail.ordinal}`],
     ["Move", detail.origin.move.replaceAll("_", " ")],
     ["Method", detail.recipe.method],
     ...constants(detail.recipe).map(([name, value]) => [name, format.coefficient(value)]),
-    ["Time", time],
     ["Worker", detail.worker],
     ["Recipe", h("code", { title: detail.digest }, detail.digest.slice(0, 12))],
+    ["Time", time],
   ];
   return [
     detail.state === "infeasible" ? h("p", { class: "problem" }, h("b", {}, "Infeasible: "), detail.reason ?? "no reason was recorded") : null,
     h("dl", { class: "facts" }, entries.filter(([, value]) => value !== null && value !== undefined).map(([name, value]) =>
-      h("div", {}, h("dt", {}, name), h("dd", {}, value)))),
+      h("div", { class: name === "Time" ? "wide" : null }, h("dt", {}, name), h("dd", {}, value)))),
   ];
 }
 

@@ -3,7 +3,7 @@
 import { fill, h, keepingFocus, setText } from "./element.js";
 import * as format from "./format.js";
 import { hrefWith } from "./router.js";
-import { isBaseline, objectiveLabel } from "./search-log.js";
+import { isBaseline, objectiveLabel, shortLabel } from "./search-log.js";
 
 const PAGE = 20;
 const FILTERS = {
@@ -125,8 +125,8 @@ function columnsOf(log) {
     { key: "ordinal", label: "#", number: true, descending: true, value: (c) => c.ordinal },
     { key: "label", label: "Candidate", descending: false, value: (c) => c.origin.move },
     ...log.objectives.map((objective) => ({
-      key: `score ${objective.key}`, label: `${objectiveLabel(objective)}${objective.higher_is_better ? "" : " ↓"}`, number: true,
-      title: objective.higher_is_better ? "higher is better" : "lower is better", descending: objective.higher_is_better,
+      key: `score ${objective.key}`, label: shortLabel(objective, log.objectives), number: true,
+      title: `${objectiveLabel(objective)}, ${objective.higher_is_better ? "higher" : "lower"} is better`, descending: objective.higher_is_better,
       value: (c) => (c.state === "scored" ? c.scores[objective.key]?.value ?? null : null),
     })),
     { key: "front", label: "Front", number: true, descending: true, value: (c) => (log.front.has(c.ordinal) ? 1 : 0) },

@@ -11,7 +11,7 @@ const POLL_MS = 1500;
 export class Checkpoint {
   #timer = null;
   #turn = 0;
-  #view = null;
+  #view;
 
   constructor(log) {
     this.log = log;
@@ -22,9 +22,12 @@ export class Checkpoint {
   /** Show the checkpoint of a candidate. */
   async draw(candidate) {
     this.candidate = candidate;
-    [this.#view, this.ordinal] = [null, candidate.ordinal];
-    fill(this.body);
-    await this.refresh();
+    [this.#view, this.ordinal] = [undefined, candidate.ordinal];
+    clearTimeout(this.#timer);
+    this.#turn += 1;
+    // Most candidates have none: then there is nothing to ask for.
+    if (candidate.checkpoint) await this.refresh();
+    else this.#show(null);
   }
 
   /** Ask how it stands; also called when the log says that something happened to it. */
@@ -47,7 +50,7 @@ export class Checkpoint {
     }
     if (view?.state === "requested") this.#timer = setTimeout(() => this.refresh(), POLL_MS);
     if (this.#view?.state === "requested" && view?.state === "stored") announce(`The checkpoint of ${this.candidate.label} is ready to download.`);
-    if (this.#view !== null && JSON.stringify(this.#view) === JSON.stringify(view)) return;
+    if (JSON.stringify(this.#view) === JSON.stringify(view)) return;
     this.#view = view;
     fill(this.body, this.#content(view));
   }
@@ -75,7 +78,9 @@ export class Checkpoint {
       announce("The checkpoint is being written.");
     } catch (error) {
       complain(error);
-      this.#view = null;
+      this.#view = undefined;
+      this.#show(null);
+      return;
     }
     await this.refresh();
   }

@@ -15,11 +15,12 @@ export class Commands {
   /** @param {Function} onDone called after a command was accepted. */
   constructor(id, onDone) {
     [this.id, this.onDone] = [id, onDone];
-    this.more = h("input", { type: "number", min: "1", max: "1000000", value: "20", "aria-label": "How many more evaluations" });
+    this.more = h("input", { type: "number", min: "1", max: "1000000", value: "20", title: "how many more evaluations" });
     this.buttons = {
       pause: h("button", { type: "button", onclick: () => this.#send({ kind: "pause" }) }, "Pause"),
       resume: h("button", { type: "button", class: "primary", onclick: () => this.#send({ kind: "resume" }) }, "Resume"),
-      extend: h("form", { class: "extend", onsubmit: (event) => this.#extend(event) }, this.more, h("button", { type: "submit" }, "Extend")),
+      extend: h("form", { class: "extend", onsubmit: (event) => this.#extend(event) },
+        h("label", {}, "Extend by ", this.more), h("button", { type: "submit", "aria-label": "Extend the search" }, "Extend")),
       cancel: h("button", { type: "button", class: "danger", onclick: () => this.dialog.showModal() }, "Cancel"),
     };
     this.dialog = this.#confirmation();

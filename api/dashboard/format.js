@@ -2,10 +2,15 @@
 
 export const NONE = "–";
 
-/** A score: three decimals, more where it is tiny. */
+/** A score: three decimals, or two digits where it is tiny. */
 export function score(value) {
   if (value === null || value === undefined) return NONE;
-  return value !== 0 && Math.abs(value) < 0.001 ? value.toExponential(2) : value.toFixed(3);
+  return value !== 0 && Math.abs(value) < 0.001 ? String(Number(value.toPrecision(2))) : value.toFixed(3);
+}
+
+/** A quantity of any size in three digits. */
+export function significant(value) {
+  return value === null || value === undefined ? NONE : String(Number(value.toPrecision(3)));
 }
 
 /** A difference with its sign. */

@@ -25,6 +25,7 @@ export class FrontPlot {
       hint: "Up and to the right is better. Click a point to select it, drag to zoom, double-click to zoom out.",
       controls: h("div", { class: "axes" }, this.x.parentElement, this.y.parentElement),
     });
+    this.chart.details.before(legend());
     this.element = this.chart.element;
   }
 
@@ -175,6 +176,10 @@ export class FrontPlot {
     ];
   }
 }
+
+const legend = () => h("ul", { class: "legend", "aria-label": "Legend" },
+  h("li", { class: "front" }, "front in these two"), h("li", { class: "elsewhere" }, "front in all objectives"),
+  h("li", { class: "dominated" }, "dominated"), h("li", { class: "parents" }, "parents"), h("li", { class: "given" }, "base, average"));
 
 const choice = (objective) => [objective.key, objectiveLabel(objective)];
 

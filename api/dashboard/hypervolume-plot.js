@@ -22,14 +22,14 @@ export class HypervolumePlot {
       height: 220,
       traces: [{
         type: "scatter", mode: "lines", x, y, line: { color: color("accent"), width: 2, shape: "hv" },
-        fill: "tozeroy", fillcolor: color("accent-wash"), hovertemplate: "%{y:.4f} after %{x}<extra></extra>",
+        fill: "tozeroy", fillcolor: color("accent-wash"), hovertemplate: "%{y:.4~g} after %{x}<extra></extra>",
       }],
       layout: {
         xaxis: axis({ title: { text: "evaluations" }, range: [0, this.log.progress.evaluations] }),
         yaxis: axis({ rangemode: "tozero" }), hovermode: "x",
       },
-      summary: `Hypervolume is ${format.score(value)} after ${evaluations} evaluations.`,
-      rows: () => points.map(([n, volume]) => [String(n), format.score(volume)]),
+      summary: `Hypervolume is ${format.significant(value)} after ${evaluations} evaluations.`,
+      rows: () => points.map(([n, volume]) => [String(n), format.significant(volume)]),
     });
   }
 

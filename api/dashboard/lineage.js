@@ -5,7 +5,7 @@ import * as format from "./format.js";
 import { hrefWith } from "./router.js";
 import { meanScore } from "./search-log.js";
 
-const GENERATIONS = 4;
+const GENERATIONS = 3;
 
 export class Lineage {
   #turn = 0;
@@ -14,7 +14,7 @@ export class Lineage {
   constructor(log, find) {
     [this.log, this.find] = [log, find];
     this.body = h("div");
-    this.element = h("section", { "aria-labelledby": "lineage-title" }, h("h3", { id: "lineage-title" }, "Lineage"), this.body);
+    this.element = h("section", { class: "card panel-lineage", "aria-labelledby": "lineage-title" }, h("h2", { id: "lineage-title" }, "Lineage"), this.body);
   }
 
   async draw(candidate) {

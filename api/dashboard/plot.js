@@ -45,6 +45,23 @@ export function scale(name) {
   return [0, 1, 2, 3, 4].map((step) => [step / 4, color(`${name}-${step}`)]);
 }
 
+/** Black or white: whichever is easier to read on a place (0 to 1) of a colour scale. */
+export function ink(colors, place) {
+  const step = Math.min(Math.max(place, 0), 1) * (colors.length - 1);
+  const [below, above] = [rgb(colors[Math.floor(step)][1]), rgb(colors[Math.ceil(step)][1])];
+  const light = luminance(below.map((part, i) => part + (above[i] - part) * (step % 1)));
+  // Contrast by WCAG 2.2: (lighter + 0.05) / (darker + 0.05).
+  return (light + 0.05) ** 2 > 1.05 * 0.05 ? "#10161f" : "#ffffff";
+}
+
+const rgb = (hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16) / 255);
+
+/** Relative luminance by WCAG 2.2. */
+function luminance(parts) {
+  const [red, green, blue] = parts.map((part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4));
+  return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
+}
+
 /** Axis in the theme's colours. */
 export function axis(more = {}) {
   return {
@@ -66,6 +83,7 @@ export class Chart {
    */
   constructor({ title, hint, columns, onPick, level = 2, controls = null }) {
     this.columns = columns;
+    this.heading = h(`h${level}`, {}, title);
     this.onPick = onPick;
     this.plot = h("div", { class: "plot", role: "img" });
     this.note = h("p", { class: "empty", hidden: true });
@@ -74,7 +92,7 @@ export class Chart {
       h("summary", {}, "Show as table"), h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `${title}, as table` }, this.#table));
     this.details = details;
     this.element = h("figure", { class: "chart", "aria-label": title },
-      h("figcaption", {}, h(`h${level}`, {}, title), controls, hint ? h("p", { class: "hint" }, hint) : null),
+      h("figcaption", {}, this.heading, controls, hint ? h("p", { class: "hint" }, hint) : null),
       this.note, this.plot, details);
     this.#observer = new ResizeObserver(() => requestAnimationFrame(() => this.#resize()));
     this.#observer.observe(this.plot);
@@ -89,6 +107,12 @@ export class Chart {
   draw(picture) {
     this.#drawn = this.#drawn.then(() => this.#draw(picture)).catch((error) => this.#say(error.message));
     return this.#drawn;
+  }
+
+  /** Change the title. */
+  entitle(title) {
+    setText(this.heading, title);
+    this.element.setAttribute("aria-label", title);
   }
 
   close() {

@@ -1,7 +1,7 @@
 /** A recipe as heat maps: blocks of the model down, parents across, one map for each parameter. */
 
 import * as format from "./format.js";
-import { Chart, axis, color, plain, scale, short } from "./plot.js";
+import { Chart, axis, color, ink, plain, scale, short } from "./plot.js";
 
 const ROW_PX = 19;
 const TALLEST_PX = 460;
@@ -10,7 +10,7 @@ const MOST_NUMBERS = 160;
 
 export class RecipePlot {
   constructor() {
-    this.chart = new Chart({ title: "Recipe", level: 3, columns: ["Block", "Parameter", "Parent", "Value"] });
+    this.chart = new Chart({ title: "Recipe", columns: ["Block", "Parameter", "Parent", "Value"] });
     this.element = this.chart.element;
   }
 
@@ -23,7 +23,7 @@ export class RecipePlot {
     const inner = Math.min(TALLEST_PX, Math.max(recipe.blocks.length * ROW_PX, edges ? 300 : 60));
     return this.chart.draw({
       height: inner + 100,
-      traces: maps.map((map, i) => heat(map, i, maps, recipe, edges)),
+      traces: maps.flatMap((map, i) => [heat(map, i, maps, recipe, edges), ...(edges ? [] : numbers(map, i))]),
       layout: layout(maps, recipe, edges, inner),
       summary: `${format.count(recipe.blocks.length, "block")} of ${recipe.method}: ${maps.map((map) => map.name).join(", ")}.`,
       rows: () => maps.flatMap((map) => map.rows.flatMap((row, block) =>
@@ -58,23 +58,40 @@ function boundaries(recipe) {
 }
 
 function heat(map, i, maps, recipe, edges) {
-  const values = map.rows.flat();
-  const signed = values.some((value) => value < 0);
-  const most = Math.max(...values.map(Math.abs)) || 1;
+  const { colors, low, high } = shading(map);
   const [left, right] = domain(i, maps);
   return {
     type: "heatmap", z: map.rows, x: map.columns.map((_, column) => column), y: edges ?? recipe.blocks.map((_, block) => block),
     xaxis: i ? `x${i + 1}` : "x", yaxis: "y", xgap: 1.5, ygap: edges ? 0 : 1.5,
-    colorscale: scale(signed ? "split" : "heat"), zmin: signed ? -most : Math.min(0, ...values), zmax: most,
+    colorscale: colors, zmin: low, zmax: high,
     text: map.rows.map((row, block) => row.map((value, column) =>
       `${short(recipe.blocks[block], 48)}<br>${short(map.columns[column], 40)} · ${short(map.name, 30)} ${format.coefficient(value)}`)),
     hovertemplate: "%{text}<extra></extra>",
-    ...(values.length <= MOST_NUMBERS && !edges ? { texttemplate: "%{z:.2f}", textfont: { size: 10.5 } } : {}),
     colorbar: {
       orientation: "h", x: (left + right) / 2, xanchor: "center", len: Math.max(right - left - 0.02, 0.12), y: 0, yanchor: "top", ypad: 8,
-      thickness: 7, outlinewidth: 0, nticks: 4, tickfont: { color: color("muted"), size: 10.5 },
+      thickness: 7, outlinewidth: 0, nticks: map.columns.length > 1 ? 4 : 2, tickfont: { color: color("muted"), size: 10.5 },
     },
   };
+}
+
+/** From none to most in one colour; with negative values, two colours that part at zero. */
+function shading(map) {
+  const values = map.rows.flat();
+  const signed = values.some((value) => value < 0);
+  const most = Math.max(...values.map(Math.abs)) || 1;
+  return { colors: scale(signed ? "split" : "heat"), low: signed ? -most : 0, high: most };
+}
+
+/** The values themselves, where there are few enough to read, in ink that stands out from each cell. */
+function numbers(map, i) {
+  const cells = map.rows.flatMap((row, block) => row.map((value, column) => ({ value, block, column })));
+  if (cells.length > MOST_NUMBERS) return [];
+  const { colors, low, high } = shading(map);
+  return [{
+    type: "scatter", mode: "text", xaxis: i ? `x${i + 1}` : "x", yaxis: "y", hoverinfo: "skip",
+    x: cells.map(({ column }) => column), y: cells.map(({ block }) => block), text: cells.map(({ value }) => value.toFixed(2)),
+    textfont: { size: 10.5, color: cells.map(({ value }) => ink(colors, (value - low) / (high - low))) },
+  }];
 }
 
 function layout(maps, recipe, edges, inner) {

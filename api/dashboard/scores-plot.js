@@ -2,7 +2,7 @@
 
 import * as format from "./format.js";
 import { Chart, axis, color, plain, short } from "./plot.js";
-import { objectiveLabel } from "./search-log.js";
+import { objectiveLabel, shortLabel } from "./search-log.js";
 
 const NARROW_PX = 560;
 
@@ -64,7 +64,7 @@ function layout(objectives, models, columns, rows) {
       tickfont: { color: color("text") },
     });
     result.annotations.push({
-      text: `<b>${short(objectiveLabel(objective), 30)}</b>${objective.higher_is_better ? "" : " ↓"}`, showarrow: false,
+      text: `<b>${short(shortLabel(objective, objectives), 30)}</b>`, showarrow: false,
       x: x[0], xref: "paper", xanchor: "left", y: y[1], yref: "paper", yanchor: "bottom", font: { size: 11.5, color: color("text") },
     });
   });

@@ -86,11 +86,14 @@ function span(baselines, objective) {
   return Math.max(...values) - Math.min(...values) || Math.max(Math.abs(values[0]), 1e-9);
 }
 
-/** Mean score of a candidate, where all objectives are scores that may be averaged; else null. */
+/** The objectives that a plain mean makes sense of: scores, not losses. */
+export const averaged = (objectives) => objectives.filter((objective) => objective.higher_is_better);
+
+/** Mean of those scores of a candidate, or null. */
 export function meanScore(candidate, objectives) {
-  const values = oriented(candidate, objectives);
-  const alike = objectives.length > 1 && objectives.every((objective) => objective.higher_is_better);
-  return values && alike ? values.reduce((sum, value) => sum + value, 0) / values.length : null;
+  const scores = averaged(objectives);
+  const values = scores.length ? oriented(candidate, scores) : null;
+  return values && values.reduce((sum, value) => sum + value, 0) / values.length;
 }
 
 export const isBaseline = (candidate) => BASELINES.includes(candidate.origin.move);
@@ -99,7 +102,13 @@ export const evaluated = (progress) => progress.scored + progress.infeasible;
 /** Which states a search can still leave by itself. */
 export const isLive = (state) => state === "surveying" || state === "running";
 
-/** "nm_arith/acc" as shown: the metric only where the task alone would be ambiguous. */
+/** An objective in full. */
 export function objectiveLabel(objective) {
   return `${objective.task} · ${objective.metric}`;
+}
+
+/** An objective where room is short: its task, with the metric only where the task has several. */
+export function shortLabel(objective, objectives) {
+  const alone = objectives.filter((other) => other.task === objective.task).length === 1;
+  return `${alone ? objective.task : objectiveLabel(objective)}${objective.higher_is_better ? "" : " ↓"}`;
 }

@@ -98,7 +98,7 @@ export class SearchPage {
     this.front.choose(this.query.get("x"), this.query.get("y"));
     fill(this.element, this.#head(), this.problems, this.tiles.element, h("div", { class: "panels" },
       h("div", { class: "card panel-front" }, this.front.element),
-      this.candidate.element,
+      this.candidate.elements,
       h("div", { class: "card panel-hypervolume" }, this.hypervolume.element),
       this.table.element));
     this.#draw();

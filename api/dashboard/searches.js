@@ -6,10 +6,11 @@ import * as format from "./format.js";
 import { complain } from "./notices.js";
 import { ProgressBar } from "./progress.js";
 import { searchHref } from "./router.js";
-import { objectiveLabel } from "./search-log.js";
+import { objectiveLabel, shortLabel } from "./search-log.js";
 import { stateChip } from "./state-chip.js";
 
 const REFRESH_MS = 2000;
+const FIGURES = ["Hypervolume", "Front"];
 
 export class SearchesPage {
   title = "Searches";
@@ -75,10 +76,10 @@ export class SearchesPage {
 }
 
 function table(rows) {
-  const columns = ["Name", "State", "Progress", "Best trade-off, task by task", "Hypervolume", "Front"];
+  const columns = ["Name", "State", "Progress", "Best trade-off, task by task", ...FIGURES];
   return h("div", { class: "card scroll" }, h("table", { class: "list" },
     h("caption", { class: "visually-hidden" }, "Searches, newest first"),
-    h("thead", {}, h("tr", {}, columns.map((column) => h("th", { scope: "col", class: column === "Hypervolume" || column === "Front" ? "number" : null }, column)))),
+    h("thead", {}, h("tr", {}, columns.map((column) => h("th", { scope: "col", class: FIGURES.includes(column) ? "number extra" : null }, column)))),
     h("tbody", {}, rows.map(row))));
 }
 
@@ -91,14 +92,14 @@ function row(search) {
     h("td", {}, stateChip(search.state)),
     h("td", { class: "wide" }, progress.element),
     h("td", {}, best(search)),
-    h("td", { class: "number" }, format.score(search.hypervolume)),
-    h("td", { class: "number" }, search.front_size));
+    h("td", { class: "number extra" }, format.significant(search.hypervolume)),
+    h("td", { class: "number extra" }, search.front_size));
 }
 
 function best(search) {
   if (search.best === null) return h("span", { class: "muted" }, search.problems[0]?.message ?? format.NONE);
   return h("ul", { class: "scores" }, search.objectives.map((objective) => h("li", {},
-    h("span", { class: "muted" }, `${objectiveLabel(objective)}${objective.higher_is_better ? "" : " ↓"}`),
+    h("span", { class: "muted", title: objectiveLabel(objective) }, shortLabel(objective, search.objectives)),
     h("b", {}, format.score(search.best.scores[objective.key]?.value)))));
 }
 

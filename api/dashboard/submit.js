@@ -16,7 +16,7 @@ export class SubmitPage {
   #sent = { text: null, key: null };
 
   constructor() {
-    this.text = h("textarea", { id: "spec", spellcheck: "false", autocapitalize: "off", autocomplete: "off", rows: "26", "aria-describedby": "spec-hint", required: true });
+    this.text = h("textarea", { id: "spec", spellcheck: "false", autocapitalize: "off", autocomplete: "off", rows: "22", "aria-describedby": "spec-hint", required: true });
     this.method = h("select", { onchange: () => this.#prefill(true) });
     this.optimizer = h("select", { onchange: () => this.#prefill(true) });
     this.result = h("div", { class: "result", role: "status", "aria-live": "polite" });

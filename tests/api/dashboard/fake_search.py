@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -120,9 +121,10 @@ class FakeSearch:
 
     def request_checkpoint(self, ordinal: int) -> CheckpointView:
         if ordinal not in self.checkpoints:
+            digest = self._details[ordinal].digest
             self.checkpoints[ordinal] = CheckpointView(
-                state="requested", ordinal=ordinal, digest=self._details[ordinal].digest, files={}, scores={}
-            )  # fmt: skip
+                state="requested", ordinal=ordinal, digest=digest, files={}, scores={}
+            )
             self._stored_at[ordinal] = time.monotonic() + 0.6
             self._log("checkpoint_requested", ordinal)
         return self.checkpoints[ordinal]
@@ -131,7 +133,11 @@ class FakeSearch:
         return [_view(detail) for detail in self._details]
 
     def candidate(self, ordinal: int) -> CandidateDetail | None:
-        return self._details[ordinal] if 0 <= ordinal < len(self._details) else None
+        if not 0 <= ordinal < len(self._details):
+            return None
+        known = self.checkpoints.get(ordinal)
+        state = {"checkpoint": known.state if known else None}
+        return self._details[ordinal].model_copy(update=state)
 
     def front(self) -> list[CandidateView]:
         scored = [c for c in self.candidates() if c.state == "scored"]
@@ -224,7 +230,9 @@ class FakeSearch:
     def _origin(self, ordinal: int) -> OriginView:
         moves = ["base", "parent", "parent", "parent", "average"]
         if ordinal < len(moves):
-            return OriginView(move=moves[ordinal], parents=[], detail={"name": self._label(ordinal)})
+            return OriginView(
+                move=moves[ordinal], parents=[], detail={"name": self._label(ordinal)}
+            )
         if ordinal < 14:
             return OriginView(move="sample", parents=[], detail={})
         parents = sorted({int(p) for p in self._rng.integers(1, ordinal, size=2)})
@@ -233,7 +241,7 @@ class FakeSearch:
         return OriginView(move="crossover", parents=parents, detail=detail)
 
     def _scores(self, ordinal: int) -> dict[str, ScoreView]:
-        """Baselines as they are; later candidates lean towards all skills at once, more and more."""
+        """Baselines as they are; later candidates lean towards all skills at once."""
         corners = np.array(list(_CORNERS.values()))
         if ordinal < len(corners):
             values = corners[ordinal]
@@ -248,7 +256,7 @@ class FakeSearch:
         return {
             objective.key: ScoreView(
                 value=round(float(np.clip(values[i % 4], 0, 1)), 4),
-                stderr=round(float(np.sqrt(max(v := np.clip(values[i % 4], 0, 1), 0.01) * (1.01 - v) / 200)), 4),
+                stderr=_stderr(values[i % 4]) if objective.higher_is_better else 0.0009,
                 count=200,
                 higher_is_better=objective.higher_is_better,
             )
@@ -259,7 +267,9 @@ class FakeSearch:
         names = tuple(self._names())
         count = len(names)
         if ordinal < len(_CORNERS):
-            weight = np.eye(count)[ordinal - 1] if 0 < ordinal <= count else np.full(count, 1 / count)
+            weight = (
+                np.eye(count)[ordinal - 1] if 0 < ordinal <= count else np.full(count, 1 / count)
+            )
             return mixture(names, tuple(float(w) for w in weight))
         if self.form == "segments":
             cuts = sorted({0, 1_830_000, *(int(c) for c in self._rng.integers(1, 1_830_000, 5))})
@@ -268,7 +278,7 @@ class FakeSearch:
                 method="linear",
                 parents=names,
                 partition=Segments(boundaries=tuple(cuts)),
-                blocks=tuple(f"{a}:{b}" for a, b in zip(cuts, cuts[1:], strict=False)),
+                blocks=tuple(f"{a}:{b}" for a, b in pairwise(cuts)),
                 parameters={"weight": tuple(map(tuple, rows.tolist())), "normalize": False},
             )
         blocks = tuple(f"{self.hostile}{block}" for block in _BLOCKS)
@@ -317,6 +327,11 @@ class FakeSearch:
                 state=self.state,
             )
         )
+
+
+def _stderr(share: float) -> float:
+    """Of a share of 200 examples."""
+    return round(float(np.sqrt(np.clip(share * (1 - share), 0, 1) / 200)), 4)
 
 
 def file_content(ordinal: int, name: str) -> bytes:

@@ -36,7 +36,7 @@ from api.schemas import (
     Validation,
 )
 from search.problems import Invalid, Problem
-from search.registry import suggestion
+from search.registry import UnknownName
 from search.spec import SearchSpec, parse_spec
 from tests.api.dashboard.fake_search import FakeSearch, Form, file_content
 
@@ -63,6 +63,7 @@ class FakeService:
         self.searches: dict[str, FakeSearch] = {}
         self.keys: dict[str, str] = {}
         self.tasks = list(_TASKS)
+        self.closing = threading.Event()
 
     def add(
         self, spec: SearchSpec, *, pace_s: float = 0.0, form: Form = "blocks", hostile: str = ""
@@ -76,14 +77,20 @@ class FakeService:
         """The few things that this service can find wrong."""
         known = [task.name for task in self.tasks]
         found = [
-            Problem(field=f"objectives[{i}].task", message=f"unknown task '{objective.task}'; {suggestion(objective.task, known)}")
+            Problem(field=f"objectives[{i}].task", message=unknown("task", objective.task, known))
             for i, objective in enumerate(spec.objectives)
             if objective.task not in known
-        ]  # fmt: skip
-        if spec.method not in ("ties", "linear"):
-            message = f"unknown merge method '{spec.method}'; {suggestion(spec.method, ['ties', 'linear'])}"
+        ]
+        methods = [method.name for method in _METHODS]
+        if spec.method not in methods:
+            message = unknown("merge method", spec.method, methods)
             found.append(Problem(field="method", message=message))
         return found
+
+
+def unknown(kind: str, name: str, known: list[str]) -> str:
+    """What the registries say of such a name."""
+    return str(UnknownName(kind, name, known))
 
 
 @contextlib.contextmanager
@@ -102,6 +109,7 @@ def served(service: FakeService) -> Iterator[str]:
     try:
         yield f"http://127.0.0.1:{port}"
     finally:
+        service.closing.set()
         server.should_exit = True
         thread.join(timeout=10)
 
@@ -223,12 +231,12 @@ def _events(app: FastAPI, service: FakeService) -> None:
     async def events(request: Request, identity: str, after: int = 0) -> StreamingResponse:
         search = _find(service, identity)
         seen = int(request.headers.get("Last-Event-ID", after))
-        return StreamingResponse(_stream(search, seen), media_type="text/event-stream")
+        return StreamingResponse(_stream(service, search, seen), media_type="text/event-stream")
 
 
-async def _stream(search: FakeSearch, seen: int) -> AsyncIterator[str]:
+async def _stream(service: FakeService, search: FakeSearch, seen: int) -> AsyncIterator[str]:
     yield ": hello\n\n"
-    while True:
+    while not service.closing.is_set():
         search.advance()
         for event in search.events[seen:]:
             yield f"id: {event.seq}\nevent: {event.kind}\ndata: {event.model_dump_json()}\n\n"
@@ -307,8 +315,8 @@ def _refused(status: int, detail: str, problems: list[Problem] | None = None) ->
 
 def _parameter(name: str, description: str, *, high: float, per_parent: bool) -> ParameterView:
     return ParameterView(
-        name=name, description=description, kind="float", per_parent=per_parent, default=1.0, low=0.0,
-        high=high, minimum=0.0, maximum=None, log=False, choices=[],
+        name=name, description=description, kind="float", per_parent=per_parent,
+        default=1.0, low=0.0, high=high, minimum=0.0, maximum=None, log=False, choices=[],
     )  # fmt: skip
 
 
@@ -346,10 +354,19 @@ _TASKS = [
     )
     for name, kind, metric in (
         ("nm_arith", "multiple_choice", "acc"), ("nm_string", "generate_until", "exact_match"),
-        ("nm_facts", "multiple_choice", "acc"), ("nm_text", "loglikelihood_rolling", "bits_per_byte"),
+        ("nm_facts", "multiple_choice", "acc"),
+        ("nm_text", "loglikelihood_rolling", "bits_per_byte"),
     )
 ]  # fmt: skip
 _MODELS = [
-    ModelView(path=f"models/{name}", parameters=1_830_000, architecture="LlamaForCausalLM", dtype="float32")
-    for name in ("arith", "base", "facts", "string")
-] + [ModelView(path="models/broken", parameters=None, architecture=None, dtype=None, problem="config.json is not JSON")]  # fmt: skip
+    *(
+        ModelView(
+            path=f"models/{name}", parameters=1_830_000, architecture="LlamaForCausalLM", dtype="float32"
+        )
+        for name in ("arith", "base", "facts", "string")
+    ),
+    ModelView(
+        path="models/broken", parameters=None, architecture=None, dtype=None,
+        problem="config.json is not JSON",
+    ),
+]  # fmt: skip
