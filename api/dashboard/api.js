@@ -21,14 +21,15 @@ export class ApiError extends Error {
 
 let authorize = null;
 
-/** Set what is done when the service asks for its token: a function that resolves when it has it. */
+/** Set what is done when the service asks for its token: resolves when it has it. */
 export function whenUnauthorized(ask) {
   authorize = ask;
 }
 
 export const searches = (cursor) => call(`searches${query({ cursor })}`);
 export const search = (id) => call(at(id));
-export const candidates = (id, after, limit) => call(`${at(id)}/candidates${query({ after, limit })}`);
+export const candidates = (id, after, limit) =>
+  call(`${at(id)}/candidates${query({ after, limit })}`);
 export const candidate = (id, ordinal) => call(`${at(id)}/candidates/${ordinal}`);
 export const front = (id, keys) => call(`${at(id)}/front${query({ objectives: keys.join(",") })}`);
 export const command = (id, body) => post(`${at(id)}/commands`, body);
@@ -89,7 +90,10 @@ async function request(path, options) {
   const text = await response.text();
   const body = parse(text);
   if (response.ok) return body;
-  throw new ApiError(response.status, body ?? { detail: `The service answered ${response.status}.` });
+  throw new ApiError(
+    response.status,
+    body ?? { detail: `The service answered ${response.status}.` },
+  );
 }
 
 async function reach(path, options) {

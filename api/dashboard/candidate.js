@@ -27,12 +27,32 @@ export class CandidatePanel {
     this.steps = h("nav", { class: "steps", "aria-label": "Neighbours on the front" });
     this.facts = h("div");
     this.texts = h("div", { class: "texts" });
-    this.parts = h("div", { class: "parts" }, this.facts, this.scores.element, this.checkpoint.element);
-    this.recipeCard = h("div", { class: "card panel-recipe", hidden: true }, this.recipe.element, this.texts);
+    this.parts = h(
+      "div",
+      { class: "parts" },
+      this.facts,
+      this.scores.element,
+      this.checkpoint.element,
+    );
+    this.recipeCard = h(
+      "div",
+      { class: "card panel-recipe", hidden: true },
+      this.recipe.element,
+      this.texts,
+    );
     this.lineage.element.hidden = true;
-    this.empty = h("p", { class: "empty" }, "Shows the recipe, scores and lineage of the candidate that you select.");
-    this.element = h("section", { class: "card candidate", "aria-labelledby": "candidate-title" },
-      h("div", { class: "card-head" }, this.heading, this.why, this.steps), this.empty, this.parts);
+    this.empty = h(
+      "p",
+      { class: "empty" },
+      "Shows the recipe, scores and lineage of the candidate that you select.",
+    );
+    this.element = h(
+      "section",
+      { class: "card candidate", "aria-labelledby": "candidate-title" },
+      h("div", { class: "card-head" }, this.heading, this.why, this.steps),
+      this.empty,
+      this.parts,
+    );
     this.parts.hidden = true;
     this.elements = [this.element, this.recipeCard, this.lineage.element];
   }
@@ -91,10 +111,24 @@ export class CandidatePanel {
     const front = this.log.front.ordinals.sort((a, b) => a - b);
     const before = front.filter((other) => other < ordinal).at(-1);
     const after = front.find((other) => other > ordinal);
-    const step = (other, text, label) => other === undefined
-      ? h("span", { class: "button small disabled", "aria-hidden": "true" }, text)
-      : h("a", { class: "button small", href: hrefWith({ candidate: other }), "aria-label": label, "data-key": text }, text);
-    fill(this.steps, step(before, "←", `Previous on the front, #${before}`), step(after, "→", `Next on the front, #${after}`));
+    const step = (other, text, label) =>
+      other === undefined
+        ? h("span", { class: "button small disabled", "aria-hidden": "true" }, text)
+        : h(
+            "a",
+            {
+              class: "button small",
+              href: hrefWith({ candidate: other }),
+              "aria-label": label,
+              "data-key": text,
+            },
+            text,
+          );
+    fill(
+      this.steps,
+      step(before, "←", `Previous on the front, #${before}`),
+      step(after, "→", `Next on the front, #${after}`),
+    );
   }
 
   async #detail(ordinal) {
@@ -114,7 +148,11 @@ const key = ({ ordinal, state }) => `${ordinal} ${state}`;
 
 function facts(detail) {
   const { timings } = detail;
-  const time = timings ? `${format.seconds(timings.merge_s)} merging, ${format.seconds(timings.forward_s)} in forward passes, ${format.seconds(timings.other_s)} other` : null;
+  const time = timings
+    ? `${format.seconds(timings.merge_s)} merging, ` +
+      `${format.seconds(timings.forward_s)} in forward passes, ` +
+      `${format.seconds(timings.other_s)} other`
+    : null;
   const entries = [
     ["Number", detail.label === `#${detail.ordinal}` ? null : `#${detail.ordinal}`],
     ["Move", detail.origin.move.replaceAll("_", " ")],
@@ -125,9 +163,28 @@ function facts(detail) {
     ["Time", time],
   ];
   return [
-    detail.state === "infeasible" ? h("p", { class: "problem" }, h("b", {}, "Infeasible: "), detail.reason ?? "no reason was recorded") : null,
-    h("dl", { class: "facts" }, entries.filter(([, value]) => value !== null && value !== undefined).map(([name, value]) =>
-      h("div", { class: name === "Time" ? "wide" : null }, h("dt", {}, name), h("dd", {}, value)))),
+    detail.state === "infeasible"
+      ? h(
+          "p",
+          { class: "problem" },
+          h("b", {}, "Infeasible: "),
+          detail.reason ?? "no reason was recorded",
+        )
+      : null,
+    h(
+      "dl",
+      { class: "facts" },
+      entries
+        .filter(([, value]) => value !== null && value !== undefined)
+        .map(([name, value]) =>
+          h(
+            "div",
+            { class: name === "Time" ? "wide" : null },
+            h("dt", {}, name),
+            h("dd", {}, value),
+          ),
+        ),
+    ),
   ];
 }
 
@@ -142,5 +199,15 @@ function texts(detail) {
 }
 
 function text(title, content) {
-  return h("details", {}, h("summary", {}, title), h("div", { class: "text" }, copyButton("Copy", () => content), h("pre", { tabindex: "0" }, content)));
+  return h(
+    "details",
+    {},
+    h("summary", {}, title),
+    h(
+      "div",
+      { class: "text" },
+      copyButton("Copy", () => content),
+      h("pre", { tabindex: "0" }, content),
+    ),
+  );
 }

@@ -27,12 +27,23 @@ export class CandidatesTable {
     this.back = h("button", { type: "button", onclick: () => this.#turn(-1) }, "Previous");
     this.onward = h("button", { type: "button", onclick: () => this.#turn(1) }, "Next");
     this.note = h("p", { class: "hint", hidden: true });
-    this.element = h("section", { class: "card table-card", "aria-labelledby": "candidates-title" },
-      h("div", { class: "card-head" }, h("h2", { id: "candidates-title" }, "Candidates"), this.#filters()),
+    this.element = h(
+      "section",
+      { class: "card table-card", "aria-labelledby": "candidates-title" },
+      h(
+        "div",
+        { class: "card-head" },
+        h("h2", { id: "candidates-title" }, "Candidates"),
+        this.#filters(),
+      ),
       this.note,
-      h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Table of candidates" },
-        h("table", { class: "candidates" }, h("thead", {}, this.head), this.body)),
-      h("div", { class: "pager" }, this.back, this.onward, this.place));
+      h(
+        "div",
+        { class: "scroll", tabindex: "0", role: "region", "aria-label": "Table of candidates" },
+        h("table", { class: "candidates" }, h("thead", {}, this.head), this.body),
+      ),
+      h("div", { class: "pager" }, this.back, this.onward, this.place),
+    );
   }
 
   draw(selected) {
@@ -40,18 +51,39 @@ export class CandidatesTable {
     const rows = this.#rows();
     const last = Math.max(0, Math.ceil(rows.length / PAGE) - 1);
     this.#page = Math.min(this.#page, last);
-    const shown = rows.slice(this.#page * PAGE, (this.#page + 1) * PAGE);
-    keepingFocus(this.head, () => fill(this.head, this.columns.map((column) => this.#heading(column))));
-    keepingFocus(this.body, () => fill(this.body, shown.length ? shown.map((row) => this.#row(row)) : this.#nothing()));
+    const first = this.#page * PAGE;
+    const shown = rows.slice(first, first + PAGE);
+    keepingFocus(this.head, () =>
+      fill(
+        this.head,
+        this.columns.map((column) => this.#heading(column)),
+      ),
+    );
+    keepingFocus(this.body, () =>
+      fill(this.body, shown.length ? shown.map((row) => this.#row(row)) : this.#nothing()),
+    );
     [this.back.disabled, this.onward.disabled] = [this.#page === 0, this.#page === last];
-    setText(this.place, rows.length ? `${this.#page * PAGE + 1} to ${this.#page * PAGE + shown.length} of ${rows.length.toLocaleString("en")}` : "");
+    setText(
+      this.place,
+      rows.length
+        ? `${first + 1} to ${first + shown.length} of ${rows.length.toLocaleString("en")}`
+        : "",
+    );
     this.note.hidden = !this.log.partial;
-    if (this.log.partial) setText(this.note, `This page holds the front, the baselines and the newest ${format.count(this.log.candidates.size, "candidate")}; the API has all of them.`);
+    if (this.log.partial)
+      setText(
+        this.note,
+        `This page holds ${format.count(this.log.candidates.size, "candidate")}: ` +
+          "the newest, the front and the baselines; the API has all of them.",
+      );
   }
 
   #filters() {
-    const select = h("select", { onchange: () => this.#change({ filter: select.value }) },
-      Object.entries(FILTERS).map(([value, [text]]) => h("option", { value }, text)));
+    const select = h(
+      "select",
+      { onchange: () => this.#change({ filter: select.value }) },
+      Object.entries(FILTERS).map(([value, [text]]) => h("option", { value }, text)),
+    );
     return h("label", {}, "Show ", select);
   }
 
@@ -64,11 +96,24 @@ export class CandidatesTable {
   }
 
   #heading({ key, label, number, title }) {
-    const sorted = this.#sort.key === key ? (this.#sort.descending ? "descending" : "ascending") : null;
+    const sorted =
+      this.#sort.key === key ? (this.#sort.descending ? "descending" : "ascending") : null;
     const sign = sorted === null ? "" : sorted === "descending" ? " ↓" : " ↑";
-    return h("th", { scope: "col", "aria-sort": sorted, class: number ? "number" : null, title },
-      h("button", { type: "button", class: "sort", "data-key": `sort ${key}`, onclick: () => this.#sortBy(key) }, label,
-        h("span", { "aria-hidden": "true" }, sign)));
+    return h(
+      "th",
+      { scope: "col", "aria-sort": sorted, class: number ? "number" : null, title },
+      h(
+        "button",
+        {
+          type: "button",
+          class: "sort",
+          "data-key": `sort ${key}`,
+          onclick: () => this.#sortBy(key),
+        },
+        label,
+        h("span", { "aria-hidden": "true" }, sign),
+      ),
+    );
   }
 
   #row(candidate) {
@@ -76,36 +121,71 @@ export class CandidatesTable {
     const open = (event) => {
       if (!event.target.closest("a")) location.hash = hrefWith({ candidate: candidate.ordinal });
     };
-    return h("tr", { class: `${candidate.state}${selected ? " selected" : ""}`, onclick: open, "aria-current": selected ? "true" : null },
+    return h(
+      "tr",
+      {
+        class: `${candidate.state}${selected ? " selected" : ""}`,
+        onclick: open,
+        "aria-current": selected ? "true" : null,
+      },
       h("td", { class: "number" }, candidate.ordinal),
-      h("th", { scope: "row" }, h("a", { href: hrefWith({ candidate: candidate.ordinal }), "data-key": `row ${candidate.ordinal}` }, candidate.label),
-        h("span", { class: "muted" }, ` ${candidate.origin.move.replaceAll("_", " ")}`)),
-      candidate.state === "scored" ? this.#scores(candidate) : this.#excuse(candidate));
+      h(
+        "th",
+        { scope: "row" },
+        h(
+          "a",
+          {
+            href: hrefWith({ candidate: candidate.ordinal }),
+            "data-key": `row ${candidate.ordinal}`,
+          },
+          candidate.label,
+        ),
+        h("span", { class: "muted" }, ` ${candidate.origin.move.replaceAll("_", " ")}`),
+      ),
+      candidate.state === "scored" ? this.#scores(candidate) : this.#excuse(candidate),
+    );
   }
 
   #scores(candidate) {
     const seconds = spent(candidate);
     return [
       this.log.objectives.map(({ key }) => scoreCell(candidate.scores[key])),
-      h("td", { class: "number" }, this.log.front.has(candidate.ordinal) ? h("span", { class: "on-front", title: "On the front of all objectives" }, "front") : ""),
+      h(
+        "td",
+        { class: "number" },
+        this.log.front.has(candidate.ordinal)
+          ? h("span", { class: "on-front", title: "On the front of all objectives" }, "front")
+          : "",
+      ),
       h("td", { class: "number muted" }, seconds === null ? "" : format.seconds(seconds)),
     ];
   }
 
   #excuse(candidate) {
-    const text = candidate.state === "pending" ? "being evaluated" : candidate.reason ?? "no reason was recorded";
+    const text =
+      candidate.state === "pending"
+        ? "being evaluated"
+        : (candidate.reason ?? "no reason was recorded");
     const word = candidate.state === "pending" ? null : h("b", {}, "Infeasible: ");
     return h("td", { colspan: this.log.objectives.length + 2, class: "excuse" }, word, text);
   }
 
   #nothing() {
-    const text = this.#filter === "infeasible" ? "No candidate was infeasible." : "Nothing to show yet.";
+    const text =
+      this.#filter === "infeasible" ? "No candidate was infeasible." : "Nothing to show yet.";
     return h("tr", {}, h("td", { colspan: this.columns.length, class: "muted" }, text));
   }
 
   #sortBy(key) {
     const again = this.#sort.key === key;
-    this.#change({ sort: { key, descending: again ? !this.#sort.descending : this.columns.find((c) => c.key === key).descending } });
+    this.#change({
+      sort: {
+        key,
+        descending: again
+          ? !this.#sort.descending
+          : this.columns.find((c) => c.key === key).descending,
+      },
+    });
   }
 
   #turn(pages) {
@@ -125,21 +205,33 @@ function columnsOf(log) {
     { key: "ordinal", label: "#", number: true, descending: true, value: (c) => c.ordinal },
     { key: "label", label: "Candidate", descending: false, value: (c) => c.origin.move },
     ...log.objectives.map((objective) => ({
-      key: `score ${objective.key}`, label: shortLabel(objective, log.objectives), number: true,
-      title: `${objectiveLabel(objective)}, ${objective.higher_is_better ? "higher" : "lower"} is better`, descending: objective.higher_is_better,
-      value: (c) => (c.state === "scored" ? c.scores[objective.key]?.value ?? null : null),
+      key: `score ${objective.key}`,
+      label: shortLabel(objective, log.objectives),
+      number: true,
+      title: `${objectiveLabel(objective)}, ${objective.higher_is_better ? "higher" : "lower"} is better`,
+      descending: objective.higher_is_better,
+      value: (c) => (c.state === "scored" ? (c.scores[objective.key]?.value ?? null) : null),
     })),
-    { key: "front", label: "Front", number: true, descending: true, value: (c) => (log.front.has(c.ordinal) ? 1 : 0) },
+    {
+      key: "front",
+      label: "Front",
+      number: true,
+      descending: true,
+      value: (c) => (log.front.has(c.ordinal) ? 1 : 0),
+    },
     { key: "seconds", label: "Time", number: true, descending: true, value: spent },
   ];
 }
 
 function scoreCell(entry) {
-  const stderr = entry?.stderr ? h("span", { class: "stderr" }, ` ± ${format.score(entry.stderr)}`) : null;
+  const stderr = entry?.stderr
+    ? h("span", { class: "stderr" }, ` ± ${format.score(entry.stderr)}`)
+    : null;
   return h("td", { class: "number" }, format.score(entry?.value), stderr);
 }
 
-const spent = ({ timings }) => (timings ? timings.merge_s + timings.forward_s + timings.other_s : null);
+const spent = ({ timings }) =>
+  timings ? timings.merge_s + timings.forward_s + timings.other_s : null;
 
 /** Missing values last, whichever way round. */
 function compare(a, b, descending) {

@@ -16,7 +16,12 @@ export class Checkpoint {
   constructor(log) {
     this.log = log;
     this.body = h("div", { class: "checkpoint" });
-    this.element = h("section", { "aria-labelledby": "checkpoint-title" }, h("h3", { id: "checkpoint-title" }, "Checkpoint"), this.body);
+    this.element = h(
+      "section",
+      { "aria-labelledby": "checkpoint-title" },
+      h("h3", { id: "checkpoint-title" }, "Checkpoint"),
+      this.body,
+    );
   }
 
   /** Show the checkpoint of a candidate. */
@@ -34,7 +39,9 @@ export class Checkpoint {
   async refresh() {
     const turn = ++this.#turn;
     clearTimeout(this.#timer);
-    const view = await api.checkpoint(this.log.detail.id, this.ordinal).catch((error) => (error.status === 404 ? null : error));
+    const view = await api
+      .checkpoint(this.log.detail.id, this.ordinal)
+      .catch((error) => (error.status === 404 ? null : error));
     if (turn === this.#turn) this.#show(view);
   }
 
@@ -49,26 +56,45 @@ export class Checkpoint {
       return;
     }
     if (view?.state === "requested") this.#timer = setTimeout(() => this.refresh(), POLL_MS);
-    if (this.#view?.state === "requested" && view?.state === "stored") announce(`The checkpoint of ${this.candidate.label} is ready to download.`);
+    if (this.#view?.state === "requested" && view?.state === "stored")
+      announce(`The checkpoint of ${this.candidate.label} is ready to download.`);
     if (JSON.stringify(this.#view) === JSON.stringify(view)) return;
     this.#view = view;
     fill(this.body, this.#content(view));
   }
 
   #content(view) {
-    if (this.candidate.state === "infeasible") return h("p", { class: "muted" }, "An infeasible candidate has no checkpoint.");
-    if (this.candidate.state === "pending") return h("p", { class: "muted" }, "Available once the candidate is scored.");
-    if (view === null) return this.#offer("Prepare download", "Writes this merge as a Hugging Face folder and scores it on the examples kept for reports.");
+    if (this.candidate.state === "infeasible")
+      return h("p", { class: "muted" }, "An infeasible candidate has no checkpoint.");
+    if (this.candidate.state === "pending")
+      return h("p", { class: "muted" }, "Available once the candidate is scored.");
+    if (view === null)
+      return this.#offer(
+        "Prepare download",
+        "Writes this merge as a Hugging Face folder and scores it on the examples kept for reports.",
+      );
     if (view.state === "requested") return this.#waiting();
-    if (view.state === "failed") return [h("p", { class: "problem" }, view.reason ?? "It could not be written."), this.#offer("Try again", "")];
+    if (view.state === "failed")
+      return [
+        h("p", { class: "problem" }, view.reason ?? "It could not be written."),
+        this.#offer("Try again", ""),
+      ];
     return this.#stored(view);
   }
 
   #offer(label, text) {
-    const button = h("button", { type: "button", class: "primary", onclick: async () => {
-      button.disabled = true;
-      await this.#request();
-    } }, label);
+    const button = h(
+      "button",
+      {
+        type: "button",
+        class: "primary",
+        onclick: async () => {
+          button.disabled = true;
+          await this.#request();
+        },
+      },
+      label,
+    );
     return [text ? h("p", { class: "muted" }, text) : null, button];
   }
 
@@ -86,7 +112,10 @@ export class Checkpoint {
   }
 
   #waiting() {
-    return [h("p", {}, "Being written and scored on the report split…"), h("progress", { "aria-label": "Writing the checkpoint" })];
+    return [
+      h("p", {}, "Being written and scored on the report split…"),
+      h("progress", { "aria-label": "Writing the checkpoint" }),
+    ];
   }
 
   #stored(view) {
@@ -94,13 +123,34 @@ export class Checkpoint {
     const files = Object.entries(view.files).sort(([a], [b]) => a.localeCompare(b));
     const total = files.reduce((sum, [, file]) => sum + file.size_bytes, 0);
     return [
-      h("p", {}, h("a", { class: "button primary", href: api.tarUrl(id, this.ordinal), download: true }, `Download .tar (${format.bytes(total)})`)),
+      h(
+        "p",
+        {},
+        h(
+          "a",
+          { class: "button primary", href: api.tarUrl(id, this.ordinal), download: true },
+          `Download .tar (${format.bytes(total)})`,
+        ),
+      ),
       reportScores(view, this.log.objectives),
-      h("details", {}, h("summary", {}, format.count(files.length, "file")),
-        h("ul", { class: "files" }, files.map(([name, file]) => h("li", {},
-          h("a", { href: api.fileUrl(id, this.ordinal, name), download: true }, name),
-          h("span", { class: "muted" }, format.bytes(file.size_bytes)),
-          h("code", { title: `sha256 ${file.sha256}` }, file.sha256.slice(0, 12)))))),
+      h(
+        "details",
+        {},
+        h("summary", {}, format.count(files.length, "file")),
+        h(
+          "ul",
+          { class: "files" },
+          files.map(([name, file]) =>
+            h(
+              "li",
+              {},
+              h("a", { href: api.fileUrl(id, this.ordinal, name), download: true }, name),
+              h("span", { class: "muted" }, format.bytes(file.size_bytes)),
+              h("code", { title: `sha256 ${file.sha256}` }, file.sha256.slice(0, 12)),
+            ),
+          ),
+        ),
+      ),
     ];
   }
 }
@@ -109,11 +159,22 @@ export class Checkpoint {
 function reportScores(view, objectives) {
   const known = objectives.filter((objective) => view.scores[objective.key]);
   if (known.length === 0) return null;
-  return h("table", { class: "report" },
+  return h(
+    "table",
+    { class: "report" },
     h("caption", {}, "On examples that the search never saw (report split)"),
-    h("tbody", {}, known.map((objective) => {
-      const entry = view.scores[objective.key];
-      return h("tr", {}, h("th", { scope: "row" }, objectiveLabel(objective)),
-        h("td", { class: "number" }, `${format.score(entry.value)}${entry.stderr ? ` ± ${format.score(entry.stderr)}` : ""}`));
-    })));
+    h(
+      "tbody",
+      {},
+      known.map((objective) => {
+        const entry = view.scores[objective.key];
+        return h(
+          "tr",
+          {},
+          h("th", { scope: "row" }, objectiveLabel(objective)),
+          h("td", { class: "number" }, format.measured(entry)),
+        );
+      }),
+    ),
+  );
 }

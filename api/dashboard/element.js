@@ -13,7 +13,8 @@ export function h(tag, attributes = {}, ...children) {
   for (const [name, value] of Object.entries(attributes ?? {})) {
     if (typeof value === "function") element.addEventListener(name.slice(2), value);
     else if (value === true) element.setAttribute(name, "");
-    else if (value !== null && value !== undefined && value !== false) element.setAttribute(name, String(value));
+    else if (value !== null && value !== undefined && value !== false)
+      element.setAttribute(name, String(value));
   }
   element.append(...nodes(children));
   return element;
@@ -38,7 +39,9 @@ export function keepingFocus(container, rebuild) {
   const key = container.contains(active) ? active.dataset.key : undefined;
   rebuild();
   if (key === undefined) return;
-  const again = [...container.querySelectorAll("[data-key]")].find((element) => element.dataset.key === key);
+  const again = [...container.querySelectorAll("[data-key]")].find(
+    (element) => element.dataset.key === key,
+  );
   again?.focus({ preventScroll: true });
 }
 

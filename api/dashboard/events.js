@@ -3,8 +3,19 @@
 import * as api from "./api.js";
 
 const KINDS = [
-  "message", "surveyed", "failed", "scored", "infeasible", "pause", "resume", "extend", "cancel",
-  "finished", "checkpoint_requested", "checkpoint_stored", "checkpoint_failed",
+  "message",
+  "surveyed",
+  "failed",
+  "scored",
+  "infeasible",
+  "pause",
+  "resume",
+  "extend",
+  "cancel",
+  "finished",
+  "checkpoint_requested",
+  "checkpoint_stored",
+  "checkpoint_failed",
 ];
 const LONGEST_WAIT_MS = 15_000;
 

@@ -5,7 +5,15 @@ export const NONE = "–";
 /** A score: three decimals, or two digits where it is tiny. */
 export function score(value) {
   if (value === null || value === undefined) return NONE;
-  return value !== 0 && Math.abs(value) < 0.001 ? String(Number(value.toPrecision(2))) : value.toFixed(3);
+  return value !== 0 && Math.abs(value) < 0.001
+    ? String(Number(value.toPrecision(2)))
+    : value.toFixed(3);
+}
+
+/** A score with its standard error, where there is one. */
+export function measured(entry) {
+  const value = score(entry?.value);
+  return entry?.stderr ? `${value} ± ${score(entry.stderr)}` : value;
 }
 
 /** A quantity of any size in three digits. */
@@ -51,7 +59,12 @@ export function bytes(count) {
 
 /** Parameters of a model: "1.83 M". */
 export function amount(count) {
-  const scales = [[1e12, " T"], [1e9, " B"], [1e6, " M"], [1e3, " k"]];
+  const scales = [
+    [1e12, " T"],
+    [1e9, " B"],
+    [1e6, " M"],
+    [1e3, " k"],
+  ];
   const [scale, suffix] = scales.find(([size]) => count >= size) ?? [1, ""];
   return `${Number((count / scale).toPrecision(3))}${suffix}`;
 }

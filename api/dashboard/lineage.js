@@ -14,7 +14,12 @@ export class Lineage {
   constructor(log, find) {
     [this.log, this.find] = [log, find];
     this.body = h("div");
-    this.element = h("section", { class: "card panel-lineage", "aria-labelledby": "lineage-title" }, h("h2", { id: "lineage-title" }, "Lineage"), this.body);
+    this.element = h(
+      "section",
+      { class: "card panel-lineage", "aria-labelledby": "lineage-title" },
+      h("h2", { id: "lineage-title" }, "Lineage"),
+      this.body,
+    );
   }
 
   async draw(candidate) {
@@ -31,7 +36,15 @@ export class Lineage {
     const item = h("li", {}, this.#line(candidate));
     if (parents.length === 0) return item;
     if (before || generations === 0) {
-      item.append(h("span", { class: "muted" }, before ? " (its parents are shown above)" : ` from ${parents.map((ordinal) => `#${ordinal}`).join(" and ")}`));
+      item.append(
+        h(
+          "span",
+          { class: "muted" },
+          before
+            ? " (its parents are shown above)"
+            : ` from ${parents.map((ordinal) => `#${ordinal}`).join(" and ")}`,
+        ),
+      );
       return item;
     }
     const list = h("ul");
@@ -50,10 +63,13 @@ export class Lineage {
     const detail = Object.entries(candidate.origin.detail ?? {})
       .filter(([name]) => name !== "name")
       .map(([name, value]) => `${name} ${format.coefficient(value)}`);
-    return h("span", { class: "ancestor" },
+    return h(
+      "span",
+      { class: "ancestor" },
       h("a", { href: hrefWith({ candidate: candidate.ordinal }) }, candidate.label),
       h("span", { class: "move" }, candidate.origin.move.replaceAll("_", " ")),
       mean !== null ? h("span", { class: "muted" }, `mean ${format.score(mean)}`) : null,
-      detail.length ? h("span", { class: "muted" }, detail.join(", ")) : null);
+      detail.length ? h("span", { class: "muted" }, detail.join(", ")) : null,
+    );
   }
 }

@@ -38,7 +38,7 @@ function show() {
     if (link.dataset.page === here.page) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
-  // A new page is announced by moving focus to its heading, except when the browser has just opened it.
+  // A new page is announced by moving focus to its heading, except when the browser just opened it.
   if (!first) main.querySelector("h1")?.focus({ preventScroll: true });
   window.scrollTo(0, 0);
 }

@@ -6,8 +6,16 @@ const SHOWN_MS = 8000;
 
 /** Show a problem until it is dismissed or has been there a while. */
 export function complain(error) {
-  const note = h("div", { class: "notice" }, h("p", {}, error.message),
-    h("button", { type: "button", class: "quiet", "aria-label": "Dismiss", onclick: () => note.remove() }, "✕"));
+  const note = h(
+    "div",
+    { class: "notice" },
+    h("p", {}, error.message),
+    h(
+      "button",
+      { type: "button", class: "quiet", "aria-label": "Dismiss", onclick: () => note.remove() },
+      "✕",
+    ),
+  );
   document.getElementById("notices").append(note);
   setTimeout(() => note.remove(), SHOWN_MS);
 }

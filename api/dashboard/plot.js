@@ -1,4 +1,4 @@
-/** A chart: plotly.js in our colours, a sentence that says what it shows, and its data as a table. */
+/** A chart: plotly.js in our colours, a sentence on what it shows, and its data as a table. */
 
 import { fill, h, setText } from "./element.js";
 
@@ -11,7 +11,8 @@ function plotly() {
     const source = new URL("assets/plotly.min.js", document.baseURI).href;
     const script = h("script", { src: source });
     script.onload = () => resolve(window.Plotly);
-    script.onerror = () => reject(new Error("The charts could not be loaded; the tables still work."));
+    script.onerror = () =>
+      reject(new Error("The charts could not be loaded; the tables still work."));
     document.head.append(script);
   });
   return loading;
@@ -58,15 +59,22 @@ const rgb = (hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16) /
 
 /** Relative luminance by WCAG 2.2. */
 function luminance(parts) {
-  const [red, green, blue] = parts.map((part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4));
+  const [red, green, blue] = parts.map((part) =>
+    part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4,
+  );
   return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
 }
 
 /** Axis in the theme's colours. */
 export function axis(more = {}) {
   return {
-    gridcolor: color("line"), zeroline: false, linecolor: color("line-strong"), ticks: "",
-    tickfont: { color: color("muted") }, automargin: true, ...more,
+    gridcolor: color("line"),
+    zeroline: false,
+    linecolor: color("line-strong"),
+    ticks: "",
+    tickfont: { color: color("muted") },
+    automargin: true,
+    ...more,
     title: { font: { color: color("muted"), size: 12 }, standoff: 10, ...more.title },
   };
 }
@@ -88,12 +96,25 @@ export class Chart {
     this.plot = h("div", { class: "plot", role: "img" });
     this.note = h("p", { class: "empty", hidden: true });
     this.#table = h("table");
-    const details = h("details", { class: "as-table", ontoggle: () => this.#tabulate() },
-      h("summary", {}, "Show as table"), h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `${title}, as table` }, this.#table));
+    const details = h(
+      "details",
+      { class: "as-table", ontoggle: () => this.#tabulate() },
+      h("summary", {}, "Show as table"),
+      h(
+        "div",
+        { class: "scroll", tabindex: "0", role: "region", "aria-label": `${title}, as table` },
+        this.#table,
+      ),
+    );
     this.details = details;
-    this.element = h("figure", { class: "chart", "aria-label": title },
+    this.element = h(
+      "figure",
+      { class: "chart", "aria-label": title },
       h("figcaption", {}, this.heading, controls, hint ? h("p", { class: "hint" }, hint) : null),
-      this.note, this.plot, details);
+      this.note,
+      this.plot,
+      details,
+    );
     this.#observer = new ResizeObserver(() => requestAnimationFrame(() => this.#resize()));
     this.#observer.observe(this.plot);
   }
@@ -105,7 +126,9 @@ export class Chart {
    *   `rows()` for the table; or only `empty`: a sentence.
    */
   draw(picture) {
-    this.#drawn = this.#drawn.then(() => this.#draw(picture)).catch((error) => this.#say(error.message));
+    this.#drawn = this.#drawn
+      .then(() => this.#draw(picture))
+      .catch((error) => this.#say(error.message));
     return this.#drawn;
   }
 
@@ -126,23 +149,39 @@ export class Chart {
     if (empty) return;
     this.#rows = rows;
     this.#tabulate();
-    if (this.plot.getAttribute("aria-label") !== summary) this.plot.setAttribute("aria-label", summary);
+    if (this.plot.getAttribute("aria-label") !== summary)
+      this.plot.setAttribute("aria-label", summary);
     const library = await plotly();
     if (!this.plot.isConnected) return;
     this.plot.style.height = `${height}px`;
     const first = !this.plot.classList.contains("js-plotly-plot");
-    await library.react(this.plot, traces, { ...this.#layout(), ...layout, height, width: this.plot.clientWidth }, CONFIG);
+    await library.react(
+      this.plot,
+      traces,
+      { ...this.#layout(), ...layout, height, width: this.plot.clientWidth },
+      CONFIG,
+    );
     if (first && this.onPick) this.#listen();
   }
 
   #layout() {
     return {
-      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", showlegend: false,
+      paper_bgcolor: "rgba(0,0,0,0)",
+      plot_bgcolor: "rgba(0,0,0,0)",
+      showlegend: false,
       font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: color("text") },
-      margin: { l: 8, r: 12, t: 8, b: 8 }, hovermode: "closest", uirevision: "kept",
+      margin: { l: 8, r: 12, t: 8, b: 8 },
+      hovermode: "closest",
+      uirevision: "kept",
       hoverlabel: {
-        bgcolor: color("surface"), bordercolor: color("line-strong"), align: "left",
-        font: { color: color("text"), size: 12, family: getComputedStyle(document.body).fontFamily },
+        bgcolor: color("surface"),
+        bordercolor: color("line-strong"),
+        align: "left",
+        font: {
+          color: color("text"),
+          size: 12,
+          family: getComputedStyle(document.body).fontFamily,
+        },
       },
     };
   }
@@ -157,15 +196,26 @@ export class Chart {
   #resize() {
     const drawn = this.plot.classList.contains("js-plotly-plot") && this.plot.isConnected;
     const width = this.plot.clientWidth;
-    if (drawn && width > 0 && Math.abs(width - this.plot.layout.width) > 1) window.Plotly.relayout(this.plot, { width });
+    if (drawn && width > 0 && Math.abs(width - this.plot.layout.width) > 1)
+      window.Plotly.relayout(this.plot, { width });
   }
 
   /** The table is built only while it is open: it may have thousands of rows. */
   #tabulate() {
     if (!this.details.open) return;
-    const head = h("tr", {}, this.columns.map((column) => h("th", { scope: "col" }, column)));
+    const head = h(
+      "tr",
+      {},
+      this.columns.map((column) => h("th", { scope: "col" }, column)),
+    );
     const body = this.#rows().map(([first, ...rest]) =>
-      h("tr", {}, h("th", { scope: "row" }, first), rest.map((cell) => h("td", {}, cell))));
+      h(
+        "tr",
+        {},
+        h("th", { scope: "row" }, first),
+        rest.map((cell) => h("td", {}, cell)),
+      ),
+    );
     fill(this.#table, h("thead", {}, head), h("tbody", {}, body));
   }
 

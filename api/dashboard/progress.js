@@ -20,8 +20,11 @@ export class ProgressBar {
 
 /** "37 of 60 evaluated, 2 infeasible, about 12 s left". */
 export function sentence(progress, state) {
-  const parts = [`${evaluated(progress).toLocaleString("en")} of ${progress.evaluations.toLocaleString("en")} evaluated`];
+  const parts = [
+    `${evaluated(progress).toLocaleString("en")} of ${progress.evaluations.toLocaleString("en")} evaluated`,
+  ];
   if (progress.infeasible) parts.push(`${progress.infeasible.toLocaleString("en")} infeasible`);
-  if (isLive(state) && progress.seconds_left !== null) parts.push(`about ${format.duration(progress.seconds_left)} left`);
+  if (isLive(state) && progress.seconds_left !== null)
+    parts.push(`about ${format.duration(progress.seconds_left)} left`);
   return parts.join(" · ");
 }

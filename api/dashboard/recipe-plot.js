@@ -17,17 +17,33 @@ export class RecipePlot {
   draw(recipe) {
     const maps = tables(recipe);
     if (maps.length === 0) {
-      return this.chart.draw({ empty: "No parameter of this recipe differs between blocks or parents; see below." });
+      return this.chart.draw({
+        empty: "No parameter of this recipe differs between blocks or parents; see below.",
+      });
     }
     const edges = boundaries(recipe);
     const inner = Math.min(TALLEST_PX, Math.max(recipe.blocks.length * ROW_PX, edges ? 300 : 60));
     return this.chart.draw({
       height: inner + 100,
-      traces: maps.flatMap((map, i) => [heat(map, i, maps, recipe, edges), ...(edges ? [] : numbers(map, i))]),
+      traces: maps.flatMap((map, i) => [
+        heat(map, i, maps, recipe, edges),
+        ...(edges ? [] : numbers(map, i)),
+      ]),
       layout: layout(maps, recipe, edges, inner),
-      summary: `${format.count(recipe.blocks.length, "block")} of ${recipe.method}: ${maps.map((map) => map.name).join(", ")}.`,
-      rows: () => maps.flatMap((map) => map.rows.flatMap((row, block) =>
-        row.map((value, column) => [recipe.blocks[block], map.name, map.columns[column], format.coefficient(value)]))),
+      summary:
+        `${format.count(recipe.blocks.length, "block")} of ${recipe.method}: ` +
+        `${maps.map((map) => map.name).join(", ")}.`,
+      rows: () =>
+        maps.flatMap((map) =>
+          map.rows.flatMap((row, block) =>
+            row.map((value, column) => [
+              recipe.blocks[block],
+              map.name,
+              map.columns[column],
+              format.coefficient(value),
+            ]),
+          ),
+        ),
     });
   }
 
@@ -47,7 +63,11 @@ function tables(recipe) {
     .filter(([, value]) => Array.isArray(value))
     .map(([name, value]) => {
       const perParent = Array.isArray(value[0]);
-      return { name, columns: perParent ? recipe.parents : ["all"], rows: perParent ? value : value.map((entry) => [entry]) };
+      return {
+        name,
+        columns: perParent ? recipe.parents : ["all"],
+        rows: perParent ? value : value.map((entry) => [entry]),
+      };
     });
 }
 
@@ -61,15 +81,37 @@ function heat(map, i, maps, recipe, edges) {
   const { colors, low, high } = shading(map);
   const [left, right] = domain(i, maps);
   return {
-    type: "heatmap", z: map.rows, x: map.columns.map((_, column) => column), y: edges ?? recipe.blocks.map((_, block) => block),
-    xaxis: i ? `x${i + 1}` : "x", yaxis: "y", xgap: 1.5, ygap: edges ? 0 : 1.5,
-    colorscale: colors, zmin: low, zmax: high,
-    text: map.rows.map((row, block) => row.map((value, column) =>
-      `${short(recipe.blocks[block], 48)}<br>${short(map.columns[column], 40)} · ${short(map.name, 30)} ${format.coefficient(value)}`)),
+    type: "heatmap",
+    z: map.rows,
+    x: map.columns.map((_, column) => column),
+    y: edges ?? recipe.blocks.map((_, block) => block),
+    xaxis: i ? `x${i + 1}` : "x",
+    yaxis: "y",
+    xgap: 1.5,
+    ygap: edges ? 0 : 1.5,
+    colorscale: colors,
+    zmin: low,
+    zmax: high,
+    text: map.rows.map((row, block) =>
+      row.map(
+        (value, column) =>
+          `${short(recipe.blocks[block], 48)}<br>${short(map.columns[column], 40)} · ` +
+          `${short(map.name, 30)} ${format.coefficient(value)}`,
+      ),
+    ),
     hovertemplate: "%{text}<extra></extra>",
     colorbar: {
-      orientation: "h", x: (left + right) / 2, xanchor: "center", len: Math.max(right - left - 0.02, 0.12), y: 0, yanchor: "top", ypad: 8,
-      thickness: 7, outlinewidth: 0, nticks: map.columns.length > 1 ? 4 : 2, tickfont: { color: color("muted"), size: 10.5 },
+      orientation: "h",
+      x: (left + right) / 2,
+      xanchor: "center",
+      len: Math.max(right - left - 0.02, 0.12),
+      y: 0,
+      yanchor: "top",
+      ypad: 8,
+      thickness: 7,
+      outlinewidth: 0,
+      nticks: map.columns.length > 1 ? 4 : 2,
+      tickfont: { color: color("muted"), size: 10.5 },
     },
   };
 }
@@ -82,30 +124,61 @@ function shading(map) {
   return { colors: scale(signed ? "split" : "heat"), low: signed ? -most : 0, high: most };
 }
 
-/** The values themselves, where there are few enough to read, in ink that stands out from each cell. */
+/** The values themselves, where few enough to read, in ink that stands out from each cell. */
 function numbers(map, i) {
-  const cells = map.rows.flatMap((row, block) => row.map((value, column) => ({ value, block, column })));
+  const cells = map.rows.flatMap((row, block) =>
+    row.map((value, column) => ({ value, block, column })),
+  );
   if (cells.length > MOST_NUMBERS) return [];
   const { colors, low, high } = shading(map);
-  return [{
-    type: "scatter", mode: "text", xaxis: i ? `x${i + 1}` : "x", yaxis: "y", hoverinfo: "skip",
-    x: cells.map(({ column }) => column), y: cells.map(({ block }) => block), text: cells.map(({ value }) => value.toFixed(2)),
-    textfont: { size: 10.5, color: cells.map(({ value }) => ink(colors, (value - low) / (high - low))) },
-  }];
+  return [
+    {
+      type: "scatter",
+      mode: "text",
+      xaxis: i ? `x${i + 1}` : "x",
+      yaxis: "y",
+      hoverinfo: "skip",
+      x: cells.map(({ column }) => column),
+      y: cells.map(({ block }) => block),
+      text: cells.map(({ value }) => value.toFixed(2)),
+      textfont: {
+        size: 10.5,
+        color: cells.map(({ value }) => ink(colors, (value - low) / (high - low))),
+      },
+    },
+  ];
 }
 
 function layout(maps, recipe, edges, inner) {
-  const result = { margin: { l: 8, r: 10, t: 46, b: 46 }, annotations: [], yaxis: rowsAxis(recipe, edges, inner) };
+  const result = {
+    margin: { l: 8, r: 10, t: 46, b: 46 },
+    annotations: [],
+    yaxis: rowsAxis(recipe, edges, inner),
+  };
   maps.forEach((map, i) => {
     const place = domain(i, maps);
     result[`xaxis${i ? i + 1 : ""}`] = axis({
-      domain: place, side: "top", anchor: "y", showgrid: false, fixedrange: true, range: [-0.5, map.columns.length - 0.5],
-      tickvals: map.columns.map((_, column) => column), ticktext: map.columns.map((name) => short(name, map.columns.length > 4 ? 8 : 14)),
+      domain: place,
+      side: "top",
+      anchor: "y",
+      showgrid: false,
+      fixedrange: true,
+      range: [-0.5, map.columns.length - 0.5],
+      tickvals: map.columns.map((_, column) => column),
+      ticktext: map.columns.map((name) => short(name, map.columns.length > 4 ? 8 : 14)),
       tickfont: { color: color("text"), size: 11.5 },
     });
     result.annotations.push({
-      text: `<b>${short(map.name, 30)}</b>`, showarrow: false, xref: "paper", x: place[0], xanchor: "left", yref: "paper", y: 1, yanchor: "bottom",
-      yshift: 24, font: { color: color("text"), size: 12 },
+      text: `<b>${short(map.name, 30)}</b>`,
+      showarrow: false,
+      xref: "paper",
+      x: place[0],
+      xanchor: "left",
+      yref: "paper",
+      y: 1,
+      yanchor: "bottom",
+      yshift: 24,
+      font: { color: color("text"), size: 12 },
     });
   });
   return result;
@@ -113,12 +186,27 @@ function layout(maps, recipe, edges, inner) {
 
 /** Rows from the input side of the model down to its head. */
 function rowsAxis(recipe, edges, inner) {
-  const shared = { showgrid: false, fixedrange: true, tickfont: { color: color("text"), size: 11 } };
-  if (edges) return axis({ ...shared, range: [100, 0], ticksuffix: " %", title: { text: "of the model's parameters, in order" } });
+  const shared = {
+    showgrid: false,
+    fixedrange: true,
+    tickfont: { color: color("text"), size: 11 },
+  };
+  if (edges)
+    return axis({
+      ...shared,
+      range: [100, 0],
+      ticksuffix: " %",
+      title: { text: "of the model's parameters, in order" },
+    });
   const count = recipe.blocks.length;
   const every = Math.ceil(count / Math.min(MOST_LABELS, inner / 13));
   const shown = recipe.blocks.map((_, block) => block).filter((block) => block % every === 0);
-  return axis({ ...shared, range: [count - 0.5, -0.5], tickvals: shown, ticktext: shown.map((block) => `${plain(tail(recipe.blocks[block]))} `) });
+  return axis({
+    ...shared,
+    range: [count - 0.5, -0.5],
+    tickvals: shown,
+    ticktext: shown.map((block) => `${plain(tail(recipe.blocks[block]))} `),
+  });
 }
 
 /** The end of a long name says more than its beginning. */

@@ -10,7 +10,8 @@ export class ScoresPlot {
   constructor(log) {
     this.log = log;
     this.chart = new Chart({
-      title: "Scores against base and parents", level: 3,
+      title: "Scores against base and parents",
+      level: 3,
       columns: ["Model", ...log.objectives.map(objectiveLabel)],
     });
     this.element = this.chart.element;
@@ -19,15 +20,23 @@ export class ScoresPlot {
   draw(candidate) {
     const baselines = this.log.baselines.filter((other) => other.ordinal !== candidate.ordinal);
     const models = [candidate, ...baselines].filter((model) => model.state === "scored");
-    if (candidate.state !== "scored") return this.chart.draw({ empty: "There are no scores of this candidate." });
-    const columns = Math.min(this.log.objectives.length, this.element.clientWidth < NARROW_PX ? 2 : 4);
+    if (candidate.state !== "scored")
+      return this.chart.draw({ empty: "There are no scores of this candidate." });
+    const columns = Math.min(
+      this.log.objectives.length,
+      this.element.clientWidth < NARROW_PX ? 2 : 4,
+    );
     const rows = Math.ceil(this.log.objectives.length / columns);
     return this.chart.draw({
       height: rows * (models.length * 20 + 44) + 6,
       traces: this.log.objectives.map((objective, i) => bars(objective, i, models, candidate)),
       layout: layout(this.log.objectives, models, columns, rows),
       summary: `Scores of ${candidate.label} and ${format.count(baselines.length, "baseline")}.`,
-      rows: () => models.map((model) => [model.label, ...this.log.objectives.map((objective) => cell(model, objective))]),
+      rows: () =>
+        models.map((model) => [
+          model.label,
+          ...this.log.objectives.map((objective) => cell(model, objective)),
+        ]),
     });
   }
 
@@ -38,13 +47,31 @@ export class ScoresPlot {
 
 function bars(objective, i, models, candidate) {
   const entries = models.map((model) => model.scores[objective.key]);
-  const tint = (model) => color(model === candidate ? "accent" : model.origin.move === "parent" ? "parent" : "baseline");
+  const tint = (model) =>
+    color(model === candidate ? "accent" : model.origin.move === "parent" ? "parent" : "baseline");
   return {
-    type: "bar", orientation: "h", ...on(i), y: models.map((_, row) => row), x: entries.map((entry) => entry?.value ?? null),
-    marker: { color: models.map(tint) }, width: 0.66,
-    error_x: { type: "data", array: entries.map((entry) => entry?.stderr ?? 0), thickness: 1.2, width: 3, color: color("error-bar") },
-    text: models.map((model) => `${short(model.label, 40)}<br>${short(objectiveLabel(objective), 40)} ${plain(cell(model, objective))}`),
-    hovertemplate: "%{text}<extra></extra>", textposition: "none",
+    type: "bar",
+    orientation: "h",
+    ...on(i),
+    y: models.map((_, row) => row),
+    x: entries.map((entry) => entry?.value ?? null),
+    marker: { color: models.map(tint) },
+    width: 0.66,
+    error_x: {
+      type: "data",
+      array: entries.map((entry) => entry?.stderr ?? 0),
+      thickness: 1.2,
+      width: 3,
+      color: color("error-bar"),
+    },
+    text: models.map((model) =>
+      [
+        short(model.label, 40),
+        `${short(objectiveLabel(objective), 40)} ${plain(cell(model, objective))}`,
+      ].join("<br>"),
+    ),
+    hovertemplate: "%{text}<extra></extra>",
+    textposition: "none",
   };
 }
 
@@ -57,15 +84,34 @@ function layout(objectives, models, columns, rows) {
     const x = span(column, columns, gapX);
     const y = span(rows - 1 - row, rows, gapY);
     const suffix = i ? String(i + 1) : "";
-    result[`xaxis${suffix}`] = axis({ domain: x, anchor: `y${suffix}`, rangemode: "tozero", nticks: 4, fixedrange: true });
+    result[`xaxis${suffix}`] = axis({
+      domain: x,
+      anchor: `y${suffix}`,
+      rangemode: "tozero",
+      nticks: 4,
+      fixedrange: true,
+    });
     result[`yaxis${suffix}`] = axis({
-      domain: y, anchor: `x${suffix}`, autorange: false, range: [models.length - 0.5, -0.5], showgrid: false, fixedrange: true,
-      tickvals: column === 0 ? models.map((_, at) => at) : [], ticktext: models.map((model) => `${short(model.label, 14)} `),
+      domain: y,
+      anchor: `x${suffix}`,
+      autorange: false,
+      range: [models.length - 0.5, -0.5],
+      showgrid: false,
+      fixedrange: true,
+      tickvals: column === 0 ? models.map((_, at) => at) : [],
+      ticktext: models.map((model) => `${short(model.label, 14)} `),
       tickfont: { color: color("text") },
     });
     result.annotations.push({
-      text: `<b>${short(shortLabel(objective, objectives), 30)}</b>`, showarrow: false,
-      x: x[0], xref: "paper", xanchor: "left", y: y[1], yref: "paper", yanchor: "bottom", font: { size: 11.5, color: color("text") },
+      text: `<b>${short(shortLabel(objective, objectives), 30)}</b>`,
+      showarrow: false,
+      x: x[0],
+      xref: "paper",
+      xanchor: "left",
+      y: y[1],
+      yref: "paper",
+      yanchor: "bottom",
+      font: { size: 11.5, color: color("text") },
     });
   });
   return result;
@@ -79,7 +125,4 @@ function span(index, parts, gap) {
   return [start, Math.min(1, start + width)];
 }
 
-function cell(model, objective) {
-  const entry = model.scores[objective.key];
-  return `${format.score(entry?.value)}${entry?.stderr ? ` ± ${format.score(entry.stderr)}` : ""}`;
-}
+const cell = (model, objective) => format.measured(model.scores[objective.key]);

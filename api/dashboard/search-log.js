@@ -14,7 +14,10 @@ export class SearchLog {
     this.progress = detail.progress;
     this.state = detail.state;
     this.seq = detail.seq;
-    this.hypervolumes = detail.hypervolume_history.map(([evaluations, value]) => [evaluations, value]);
+    this.hypervolumes = detail.hypervolume_history.map(([evaluations, value]) => [
+      evaluations,
+      value,
+    ]);
     this.candidates = new Map();
     this.front = new Front(this.objectives);
     this.partial = false;
@@ -62,10 +65,17 @@ export class SearchLog {
    */
   get best() {
     const spans = this.objectives.map((objective) => span(this.baselines, objective));
-    const total = (ordinal) => oriented(this.candidates.get(ordinal), this.objectives)
-      .reduce((sum, value, i) => sum + (value * this.objectives[i].weight) / spans[i], 0);
+    const total = (ordinal) =>
+      oriented(this.candidates.get(ordinal), this.objectives).reduce(
+        (sum, value, i) => sum + (value * this.objectives[i].weight) / spans[i],
+        0,
+      );
     const ranked = this.front.ordinals.map((ordinal) => [total(ordinal), ordinal]);
-    const winner = ranked.reduce((best, entry) => (entry[0] > best[0] || (entry[0] === best[0] && entry[1] < best[1]) ? entry : best), [-Infinity, null]);
+    const winner = ranked.reduce(
+      (best, entry) =>
+        entry[0] > best[0] || (entry[0] === best[0] && entry[1] < best[1]) ? entry : best,
+      [-Infinity, null],
+    );
     return winner[1] === null ? null : this.candidates.get(winner[1]);
   }
 
@@ -74,20 +84,25 @@ export class SearchLog {
     const scored = among.filter((candidate) => oriented(candidate, [objective]) !== null);
     return scored.reduce((best, candidate) => {
       if (best === null) return candidate;
-      return oriented(candidate, [objective])[0] > oriented(best, [objective])[0] ? candidate : best;
+      return oriented(candidate, [objective])[0] > oriented(best, [objective])[0]
+        ? candidate
+        : best;
     }, null);
   }
 }
 
 /** How far the baselines lie apart in one objective; 1 where that is not known. */
 function span(baselines, objective) {
-  const values = baselines.map((candidate) => oriented(candidate, [objective])?.[0]).filter((value) => value !== undefined);
+  const values = baselines
+    .map((candidate) => oriented(candidate, [objective])?.[0])
+    .filter((value) => value !== undefined);
   if (values.length === 0) return 1;
   return Math.max(...values) - Math.min(...values) || Math.max(Math.abs(values[0]), 1e-9);
 }
 
 /** The objectives that a plain mean makes sense of: scores, not losses. */
-export const averaged = (objectives) => objectives.filter((objective) => objective.higher_is_better);
+export const averaged = (objectives) =>
+  objectives.filter((objective) => objective.higher_is_better);
 
 /** Mean of those scores of a candidate, or null. */
 export function meanScore(candidate, objectives) {
@@ -110,5 +125,6 @@ export function objectiveLabel(objective) {
 /** An objective where room is short: its task, with the metric only where the task has several. */
 export function shortLabel(objective, objectives) {
   const alone = objectives.filter((other) => other.task === objective.task).length === 1;
-  return `${alone ? objective.task : objectiveLabel(objective)}${objective.higher_is_better ? "" : " ↓"}`;
+  const name = alone ? objective.task : objectiveLabel(objective);
+  return objective.higher_is_better ? name : `${name} ↓`;
 }

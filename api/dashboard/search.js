@@ -30,7 +30,12 @@ export class SearchPage {
 
   constructor({ id }) {
     this.id = id;
-    this.element = h("div", { class: "page" }, h("h1", { class: "visually-hidden", tabindex: "-1" }, "Search"), h("p", { class: "empty" }, "Loading…"));
+    this.element = h(
+      "div",
+      { class: "page" },
+      h("h1", { class: "visually-hidden", tabindex: "-1" }, "Search"),
+      h("p", { class: "empty" }, "Loading…"),
+    );
     this.#load();
   }
 
@@ -61,7 +66,17 @@ export class SearchPage {
       await this.#loadCandidates(log);
       if (!this.#closed) this.#build(log);
     } catch (error) {
-      if (!this.#closed) fill(this.element, h("h1", { tabindex: "-1" }, error.status === 404 ? "There is no such search" : "This search cannot be shown"), h("p", {}, error.message), h("p", {}, h("a", { href: "#/" }, "All searches")));
+      if (!this.#closed)
+        fill(
+          this.element,
+          h(
+            "h1",
+            { tabindex: "-1" },
+            error.status === 404 ? "There is no such search" : "This search cannot be shown",
+          ),
+          h("p", {}, error.message),
+          h("p", {}, h("a", { href: "#/" }, "All searches")),
+        );
     }
   }
 
@@ -76,7 +91,10 @@ export class SearchPage {
       after = page.next;
     } while (after !== null && after !== undefined && !this.#closed);
     if (!log.partial) return;
-    const front = await api.front(this.id, log.objectives.map((objective) => objective.key));
+    const front = await api.front(
+      this.id,
+      log.objectives.map((objective) => objective.key),
+    );
     front.items.forEach((candidate) => log.add(candidate));
   }
 
@@ -96,13 +114,25 @@ export class SearchPage {
     this.candidate = new CandidatePanel(log);
     this.query = route().query;
     this.front.choose(this.query.get("x"), this.query.get("y"));
-    fill(this.element, this.#head(), this.problems, this.tiles.element, h("div", { class: "panels" },
-      h("div", { class: "card panel-front" }, this.front.element),
-      this.candidate.elements,
-      h("div", { class: "card panel-hypervolume" }, this.hypervolume.element),
-      this.table.element));
+    fill(
+      this.element,
+      this.#head(),
+      this.problems,
+      this.tiles.element,
+      h(
+        "div",
+        { class: "panels" },
+        h("div", { class: "card panel-front" }, this.front.element),
+        this.candidate.elements,
+        h("div", { class: "card panel-hypervolume" }, this.hypervolume.element),
+        this.table.element,
+      ),
+    );
     this.#draw();
-    this.#stop = follow(this.id, log.seq, { onEvent: (event) => this.#receive(event), onLive: (live) => this.#live(live) });
+    this.#stop = follow(this.id, log.seq, {
+      onEvent: (event) => this.#receive(event),
+      onLive: (live) => this.#live(live),
+    });
   }
 
   #head() {
@@ -110,12 +140,36 @@ export class SearchPage {
     this.chip = h("span", { class: "state" });
     this.connection = h("span", { class: "connection muted" }, "connecting…");
     this.problems = h("div", { class: "problems" });
-    return h("header", { class: "card search-head" },
-      h("div", { class: "search-title" },
-        h("h1", { tabindex: "-1" }, detail.name), this.chip, this.connection),
-      h("p", { class: "muted" }, `${detail.method} · ${detail.optimizer} · ${format.count(detail.spec.parents.length, "parent")} · seed ${detail.spec.seed} · ${format.moment(detail.created_at)}`),
-      this.progress.element, this.commands.element,
-      h("details", { class: "spec" }, h("summary", {}, "Spec"), h("pre", { tabindex: "0" }, JSON.stringify(detail.spec, null, 2))));
+    return h(
+      "header",
+      { class: "card search-head" },
+      h(
+        "div",
+        { class: "search-title" },
+        h("h1", { tabindex: "-1" }, detail.name),
+        this.chip,
+        this.connection,
+      ),
+      h(
+        "p",
+        { class: "muted" },
+        [
+          detail.method,
+          detail.optimizer,
+          format.count(detail.spec.parents.length, "parent"),
+          `seed ${detail.spec.seed}`,
+          format.moment(detail.created_at),
+        ].join(" · "),
+      ),
+      this.progress.element,
+      this.commands.element,
+      h(
+        "details",
+        { class: "spec" },
+        h("summary", {}, "Spec"),
+        h("pre", { tabindex: "0" }, JSON.stringify(detail.spec, null, 2)),
+      ),
+    );
   }
 
   #receive(event) {
@@ -145,13 +199,23 @@ export class SearchPage {
     this.drawnState = state;
     this.progress.update(progress, state);
     this.commands.update(state);
-    fill(this.problems, this.log.detail.problems.map(({ field, message }) => h("p", { class: "problem" }, h("code", {}, field), " ", message)));
+    fill(
+      this.problems,
+      this.log.detail.problems.map(({ field, message }) =>
+        h("p", { class: "problem" }, h("code", {}, field), " ", message),
+      ),
+    );
     this.#announce(`${this.log.detail.name} is ${state}: ${sentence(progress, state)}.`);
     const chosen = this.query.get("candidate");
-    const selected = chosen !== null && /^\d+$/.test(chosen) ? Number(chosen) : this.log.best?.ordinal ?? null;
+    const selected =
+      chosen !== null && /^\d+$/.test(chosen) ? Number(chosen) : (this.log.best?.ordinal ?? null);
     this.tiles.draw();
     this.table.draw(selected);
-    await Promise.all([this.front.draw(selected), this.hypervolume.draw(), this.candidate.show(selected, chosen !== null)]);
+    await Promise.all([
+      this.front.draw(selected),
+      this.hypervolume.draw(),
+      this.candidate.show(selected, chosen !== null),
+    ]);
   }
 
   #announce(text) {

@@ -22,10 +22,23 @@ export class SearchesPage {
 
   constructor() {
     this.body = h("div", {}, h("p", { class: "empty" }, "Loading…"));
-    this.more = h("button", { type: "button", hidden: true, onclick: () => this.#loadOlder() }, "Show older searches");
-    this.element = h("div", { class: "page" },
-      h("div", { class: "page-head" }, h("h1", { tabindex: "-1" }, "Searches"), h("a", { class: "button primary", href: "#/new" }, "New search")),
-      this.body, this.more);
+    this.more = h(
+      "button",
+      { type: "button", hidden: true, onclick: () => this.#loadOlder() },
+      "Show older searches",
+    );
+    this.element = h(
+      "div",
+      { class: "page" },
+      h(
+        "div",
+        { class: "page-head" },
+        h("h1", { tabindex: "-1" }, "Searches"),
+        h("a", { class: "button primary", href: "#/new" }, "New search"),
+      ),
+      this.body,
+      this.more,
+    );
     this.#refresh();
   }
 
@@ -40,7 +53,7 @@ export class SearchesPage {
 
   async #refresh() {
     try {
-      const page = document.hidden && this.#paged ? null : await api.searches();
+      const page = document.hidden && this.newest ? null : await api.searches();
       if (this.#closed) return;
       if (page) this.#show(page);
     } catch (error) {
@@ -77,35 +90,89 @@ export class SearchesPage {
 
 function table(rows) {
   const columns = ["Name", "State", "Progress", "Best trade-off, task by task", ...FIGURES];
-  return h("div", { class: "card scroll" }, h("table", { class: "list" },
-    h("caption", { class: "visually-hidden" }, "Searches, newest first"),
-    h("thead", {}, h("tr", {}, columns.map((column) => h("th", { scope: "col", class: FIGURES.includes(column) ? "number extra" : null }, column)))),
-    h("tbody", {}, rows.map(row))));
+  return h(
+    "div",
+    { class: "card scroll" },
+    h(
+      "table",
+      { class: "list" },
+      h("caption", { class: "visually-hidden" }, "Searches, newest first"),
+      h(
+        "thead",
+        {},
+        h(
+          "tr",
+          {},
+          columns.map((column) =>
+            h(
+              "th",
+              { scope: "col", class: FIGURES.includes(column) ? "number extra" : null },
+              column,
+            ),
+          ),
+        ),
+      ),
+      h("tbody", {}, rows.map(row)),
+    ),
+  );
 }
 
 function row(search) {
   const progress = new ProgressBar(`Progress of ${search.name}`);
   progress.update(search.progress, search.state);
-  return h("tr", {},
-    h("th", { scope: "row" }, h("a", { href: searchHref(search.id), "data-key": search.id }, search.name),
-      h("div", { class: "muted" }, `${search.method} · ${search.optimizer} · ${format.moment(search.created_at)}`)),
+  return h(
+    "tr",
+    {},
+    h(
+      "th",
+      { scope: "row" },
+      h("a", { href: searchHref(search.id), "data-key": search.id }, search.name),
+      h(
+        "div",
+        { class: "muted" },
+        `${search.method} · ${search.optimizer} · ${format.moment(search.created_at)}`,
+      ),
+    ),
     h("td", {}, stateChip(search.state)),
     h("td", { class: "wide" }, progress.element),
     h("td", {}, best(search)),
     h("td", { class: "number extra" }, format.significant(search.hypervolume)),
-    h("td", { class: "number extra" }, search.front_size));
+    h("td", { class: "number extra" }, search.front_size),
+  );
 }
 
 function best(search) {
-  if (search.best === null) return h("span", { class: "muted" }, search.problems[0]?.message ?? format.NONE);
-  return h("ul", { class: "scores" }, search.objectives.map((objective) => h("li", {},
-    h("span", { class: "muted", title: objectiveLabel(objective) }, shortLabel(objective, search.objectives)),
-    h("b", {}, format.score(search.best.scores[objective.key]?.value)))));
+  if (search.best === null)
+    return h("span", { class: "muted" }, search.problems[0]?.message ?? format.NONE);
+  return h(
+    "ul",
+    { class: "scores" },
+    search.objectives.map((objective) =>
+      h(
+        "li",
+        {},
+        h(
+          "span",
+          { class: "muted", title: objectiveLabel(objective) },
+          shortLabel(objective, search.objectives),
+        ),
+        h("b", {}, format.score(search.best.scores[objective.key]?.value)),
+      ),
+    ),
+  );
 }
 
 function welcome() {
-  return h("div", { class: "card welcome" },
+  return h(
+    "div",
+    { class: "card welcome" },
     h("h2", {}, "Nothing is being searched yet"),
-    h("p", {}, "Give nichemerge a base model and its fine-tuned descendants; it looks for the merges that keep the strengths of all."),
-    h("a", { class: "button primary", href: "#/new" }, "Start the first search"));
+    h(
+      "p",
+      {},
+      "Give nichemerge a base model and its fine-tuned descendants; " +
+        "it looks for the merges that keep the strengths of all.",
+    ),
+    h("a", { class: "button primary", href: "#/new" }, "Start the first search"),
+  );
 }

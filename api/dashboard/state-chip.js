@@ -13,5 +13,10 @@ const STATES = {
 
 export function stateChip(state) {
   const [sign, word] = STATES[state] ?? ["", state];
-  return h("span", { class: `chip state-${STATES[state] ? state : "other"}` }, h("span", { "aria-hidden": "true" }, sign), word);
+  return h(
+    "span",
+    { class: `chip state-${STATES[state] ? state : "other"}` },
+    h("span", { "aria-hidden": "true" }, sign),
+    word,
+  );
 }

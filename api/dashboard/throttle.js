@@ -29,5 +29,12 @@ export function throttled(work) {
     else timer ??= setTimeout(run, Math.max(0, last + gap - performance.now()));
   }
 
-  return { soon, stop: () => { clearTimeout(timer); again = false; timer = -1; } };
+  return {
+    soon,
+    stop: () => {
+      clearTimeout(timer);
+      again = false;
+      timer = -1;
+    },
+  };
 }

@@ -8,9 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from playwright.sync_api import BrowserContext, ConsoleMessage, Page, Request
+from playwright.sync_api import BrowserContext, ConsoleMessage, Page, Request, expect
 
 from tests.api.dashboard.fake_service import FakeService, served
+
+# Waiting costs nothing on a fast machine, and a busy one needs it.
+PATIENCE_MS = 30_000
+expect.set_options(timeout=PATIENCE_MS)
 
 
 @pytest.fixture(scope="session")
@@ -69,7 +73,7 @@ def watch() -> Watch:
 @pytest.fixture
 def watched_page(context: BrowserContext, watch: Watch) -> Page:
     page = context.new_page()
-    page.set_default_timeout(15_000)
+    page.set_default_timeout(PATIENCE_MS)
     watch.on(page)
     return page
 

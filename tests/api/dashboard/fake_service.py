@@ -361,7 +361,8 @@ _TASKS = [
 _MODELS = [
     *(
         ModelView(
-            path=f"models/{name}", parameters=1_830_000, architecture="LlamaForCausalLM", dtype="float32"
+            path=f"models/{name}", parameters=1_830_000, architecture="LlamaForCausalLM",
+            dtype="float32",
         )
         for name in ("arith", "base", "facts", "string")
     ),

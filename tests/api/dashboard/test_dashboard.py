@@ -16,7 +16,7 @@ from tests.api.dashboard import walk
 from tests.api.dashboard.conftest import Watch
 from tests.api.dashboard.fake_service import DASHBOARD, FakeService
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 
 OBJECTIVES = {
     "nm_arith": "acc",
@@ -92,7 +92,7 @@ def test_problems_of_a_spec_are_listed_with_their_fields(
 def test_a_search_is_paused_resumed_extended_and_cancelled(
     watched_page: Page, watch: Watch, service: FakeService, address: str
 ) -> None:
-    search = service.add(spec(evaluations=400), pace_s=0.05)
+    search = service.add(spec(evaluations=400), pace_s=0.3)
     watched_page.goto(f"{address}/#/searches/{search.id}")
     chip = watched_page.locator(".search-head .chip")
     expect(chip).to_contain_text("running")
@@ -207,6 +207,9 @@ HOSTILE = [
     "<b onmouseover=alert(1)>bold</b><svg onload=alert(1)>",
     "\"'><style>*{display:none}</style>&lt;i&gt;%{x}${7*7}",
 ]
+
+
+PLANTED = ["script", "img", "style", "svg a", "[onerror]", "[onload]", "[onmouseover]", "[href^=j]"]
 
 
 @pytest.mark.parametrize(
