@@ -37,6 +37,9 @@ export const checkpoint = (id, ordinal) => call(checkpointPath(id, ordinal));
 export const requestCheckpoint = (id, ordinal) => post(checkpointPath(id, ordinal), null);
 export const catalogue = (kind) => call(kind);
 
+/** Whether a token is wanted and was given: `{required, open}`; this call is never refused. */
+export const session = () => request("session", {});
+
 /** Open a session with the API token; the answer sets an HttpOnly cookie. */
 export const login = (token) => request("session", json("POST", { token }));
 

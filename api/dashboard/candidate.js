@@ -3,13 +3,13 @@
 import * as api from "./api.js";
 import { Checkpoint } from "./checkpoint.js";
 import { copyButton } from "./copy.js";
-import { fill, h, setText } from "./element.js";
+import { fill, h, keepingFocus, setText } from "./element.js";
 import * as format from "./format.js";
 import { Lineage } from "./lineage.js";
 import { complain } from "./notices.js";
 import { RecipePlot, constants } from "./recipe-plot.js";
 import { hrefWith } from "./router.js";
-import { isLive } from "./search-log.js";
+import { isLive, moveOf } from "./search-log.js";
 import { ScoresPlot } from "./scores-plot.js";
 
 export class CandidatePanel {
@@ -124,10 +124,12 @@ export class CandidatePanel {
             },
             text,
           );
-    fill(
-      this.steps,
-      step(before, "←", `Previous on the front, #${before}`),
-      step(after, "→", `Next on the front, #${after}`),
+    keepingFocus(this.steps, () =>
+      fill(
+        this.steps,
+        step(before, "←", `Previous on the front, #${before}`),
+        step(after, "→", `Next on the front, #${after}`),
+      ),
     );
   }
 
@@ -155,7 +157,7 @@ function facts(detail) {
     : null;
   const entries = [
     ["Number", detail.label === `#${detail.ordinal}` ? null : `#${detail.ordinal}`],
-    ["Move", detail.origin.move.replaceAll("_", " ")],
+    ["Move", moveOf(detail.origin)],
     ["Method", detail.recipe.method],
     ...constants(detail.recipe).map(([name, value]) => [name, format.coefficient(value)]),
     ["Worker", detail.worker],

@@ -3,7 +3,7 @@
 import { fill, h, keepingFocus, setText } from "./element.js";
 import * as format from "./format.js";
 import { hrefWith } from "./router.js";
-import { isBaseline, objectiveLabel, shortLabel } from "./search-log.js";
+import { isBaseline, moveOf, objectiveLabel, shortLabel } from "./search-log.js";
 
 const PAGE = 20;
 const FILTERS = {
@@ -140,7 +140,7 @@ export class CandidatesTable {
           },
           candidate.label,
         ),
-        h("span", { class: "muted" }, ` ${candidate.origin.move.replaceAll("_", " ")}`),
+        h("span", { class: "muted" }, ` ${moveOf(candidate.origin)}`),
       ),
       candidate.state === "scored" ? this.#scores(candidate) : this.#excuse(candidate),
     );

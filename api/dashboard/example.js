@@ -62,11 +62,14 @@ function parameters(method) {
   if (floats.length === 0) return ["  parameters: {}"];
   const lines = floats.map((parameter, i) =>
     i === 0 || parameter.per_parent
-      ? line(parameter, `{low: ${parameter.low}, high: ${parameter.high}}`)
+      ? line(parameter, range(parameter))
       : line(parameter, parameter.default),
   );
   return ["  parameters:", ...lines];
 }
+
+const range = ({ low, high, log }) =>
+  log ? `{low: ${low}, high: ${high}, log: true}` : `{low: ${low}, high: ${high}}`;
 
 /** One parameter, with what it means beside it. */
 const line = ({ name, description }, setting) =>

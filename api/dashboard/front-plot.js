@@ -5,7 +5,7 @@ import * as format from "./format.js";
 import { namePlaces } from "./name-places.js";
 import { frontOf } from "./pareto.js";
 import { Chart, axis, color, plain, short } from "./plot.js";
-import { isBaseline, objectiveLabel } from "./search-log.js";
+import { isBaseline, moveOf, objectiveLabel } from "./search-log.js";
 
 /** What stands on the horizontal axis of a search with one objective: the evaluation's number. */
 export const EVALUATION = "evaluation";
@@ -222,7 +222,7 @@ export class FrontPlot {
   }
 
   #hover({ candidate, x, y }) {
-    const lines = [`<b>${short(candidate.label, 40)}</b> ${plain(candidate.origin.move)}`];
+    const lines = [`<b>${short(candidate.label, 40)}</b> ${plain(moveOf(candidate.origin))}`];
     for (const part of [x, y]) {
       if (part.label !== null) lines.push(`${short(part.label, 40)} ${format.measured(part)}`);
     }

@@ -3,7 +3,7 @@
 import { fill, h } from "./element.js";
 import * as format from "./format.js";
 import { hrefWith } from "./router.js";
-import { meanScore } from "./search-log.js";
+import { meanScore, moveOf } from "./search-log.js";
 
 const GENERATIONS = 3;
 
@@ -67,7 +67,7 @@ export class Lineage {
       "span",
       { class: "ancestor" },
       h("a", { href: hrefWith({ candidate: candidate.ordinal }) }, candidate.label),
-      h("span", { class: "move" }, candidate.origin.move.replaceAll("_", " ")),
+      h("span", { class: "move" }, moveOf(candidate.origin)),
       mean !== null ? h("span", { class: "muted" }, `mean ${format.score(mean)}`) : null,
       detail.length ? h("span", { class: "muted" }, detail.join(", ")) : null,
     );

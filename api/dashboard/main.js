@@ -1,6 +1,6 @@
 /** Mounts the page that the address names. */
 
-import { whenUnauthorized } from "./api.js";
+import { session, whenUnauthorized } from "./api.js";
 import { fill } from "./element.js";
 import { askForToken } from "./login.js";
 import { route } from "./router.js";
@@ -13,13 +13,20 @@ const main = document.getElementById("main");
 let [page, shown] = [null, null];
 
 whenUnauthorized(askForToken);
-window.addEventListener("hashchange", show);
+window.addEventListener("hashchange", () => shown !== null && show());
 window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => page?.redraw());
 document.getElementById("skip").addEventListener("click", (event) => {
   event.preventDefault();
   main.focus();
 });
-show();
+begin();
+
+/** Ask for the token first where it is wanted, so that no call has to be refused. */
+async function begin() {
+  const { required, open } = await session().catch(() => ({ required: false, open: true }));
+  if (required && !open) await askForToken();
+  show();
+}
 
 function show() {
   const here = route();

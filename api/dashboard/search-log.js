@@ -45,7 +45,8 @@ export class SearchLog {
     if (event.candidate) this.add(event.candidate);
     if (event.progress) this.progress = event.progress;
     if (event.state) this.state = event.state;
-    if (event.hypervolume !== null && event.hypervolume !== undefined && event.progress) {
+    const outcome = event.kind === "scored" || event.kind === "infeasible";
+    if (outcome && event.progress && Number.isFinite(event.hypervolume)) {
       this.hypervolumes.push([evaluated(event.progress), event.hypervolume]);
     }
   }
@@ -113,6 +114,14 @@ export function meanScore(candidate, objectives) {
 
 export const isBaseline = (candidate) => BASELINES.includes(candidate.origin.move);
 export const evaluated = (progress) => progress.scored + progress.infeasible;
+
+/** What made a candidate, in words. */
+export function moveOf(origin) {
+  const move = origin.move.replaceAll("_", " ");
+  return origin.move === "warm_start" && origin.detail.name
+    ? `${move} near ${origin.detail.name}`
+    : move;
+}
 
 /** Which states a search can still leave by itself. */
 export const isLive = (state) => state === "surveying" || state === "running";

@@ -114,6 +114,7 @@ export class SearchPage {
     this.candidate = new CandidatePanel(log);
     this.query = route().query;
     this.front.choose(this.query.get("x"), this.query.get("y"));
+    const reading = this.element.contains(document.activeElement);
     fill(
       this.element,
       this.#head(),
@@ -128,6 +129,7 @@ export class SearchPage {
         this.table.element,
       ),
     );
+    if (reading) this.element.querySelector("h1").focus({ preventScroll: true });
     this.#draw();
     this.#stop = follow(this.id, log.seq, {
       onEvent: (event) => this.#receive(event),

@@ -1,6 +1,6 @@
 /** The figures that matter most: the best trade-off so far, beside the best of the given models. */
 
-import { fill, h } from "./element.js";
+import { fill, h, keepingFocus } from "./element.js";
 import * as format from "./format.js";
 import { hrefWith } from "./router.js";
 import { averaged, meanScore, objectiveLabel, shortLabel } from "./search-log.js";
@@ -13,11 +13,13 @@ export class Tiles {
 
   draw() {
     const best = this.log.best;
-    fill(
-      this.element,
-      this.#headline(best),
-      this.log.objectives.map((objective) => this.#tile(objective, best)),
-      this.#frontTile(),
+    keepingFocus(this.element, () =>
+      fill(
+        this.element,
+        this.#headline(best),
+        this.log.objectives.map((objective) => this.#tile(objective, best)),
+        this.#frontTile(),
+      ),
     );
   }
 

@@ -141,6 +141,11 @@ def _guard(app: FastAPI, service: FakeService) -> None:
         response.headers["X-Content-Type-Options"] = "nosniff"
         return response
 
+    @app.get("/v1/session")
+    async def state(request: Request) -> dict[str, bool]:
+        known = request.cookies.get("session") == service.token
+        return {"required": service.token is not None, "open": service.token is None or known}
+
     @app.post("/v1/session")
     async def session(request: Request) -> Response:
         if (await request.json())["token"] != service.token:

@@ -183,11 +183,13 @@ def test_a_broken_stream_is_resumed_where_it_ended(
 
 
 def test_the_token_is_asked_for_once(
-    context: BrowserContext, watched_page: Page, service: FakeService, address: str
+    context: BrowserContext, watched_page: Page, watch: Watch, service: FakeService, address: str
 ) -> None:
     service.token = "a long and secret token"
     service.add(spec())
     watched_page.goto(address)
+    expect(watched_page.get_by_label("API token")).to_be_visible()
+    assert watch.complaints == []
     watched_page.get_by_label("API token").fill("a guess")
     watched_page.get_by_role("button", name="Log in").click()
     expect(watched_page.get_by_text("That is not the token.")).to_be_visible()
