@@ -5,6 +5,8 @@ import { Chart, axis, color, plain, short } from "./plot.js";
 import { objectiveLabel, shortLabel } from "./search-log.js";
 
 const NARROW_PX = 560;
+const LONGEST_NAME = 14;
+const LETTER_PX = 7;
 
 export class ScoresPlot {
   constructor(log) {
@@ -28,7 +30,7 @@ export class ScoresPlot {
     );
     const rows = Math.ceil(this.log.objectives.length / columns);
     return this.chart.draw({
-      height: rows * (models.length * 20 + 44) + 6,
+      height: rows * (models.length * 20 + 44) + 10,
       traces: this.log.objectives.map((objective, i) => bars(objective, i, models, candidate)),
       layout: layout(this.log.objectives, models, columns, rows),
       summary: `Scores of ${candidate.label} and ${format.count(baselines.length, "baseline")}.`,
@@ -77,7 +79,11 @@ function bars(objective, i, models, candidate) {
 
 /** A grid of small charts that share the order of models; names stand at the left of each row. */
 function layout(objectives, models, columns, rows) {
-  const result = { bargap: 0, annotations: [], margin: { l: 8, r: 8, t: 26, b: 4 } };
+  const names = models.map((model) => `${short(model.label, LONGEST_NAME)} `);
+  const longest = Math.max(...models.map(({ label }) => Math.min([...label].length, LONGEST_NAME)));
+  // Fixed margins: plotly.js does not settle on automatic ones for this many axes.
+  const margin = { l: 14 + LETTER_PX * longest, r: 8, t: 26, b: 22 };
+  const result = { bargap: 0, annotations: [], margin };
   const [gapX, gapY] = [0.05, 40 / (rows * (models.length * 20 + 44))];
   objectives.forEach((objective, i) => {
     const [column, row] = [i % columns, Math.floor(i / columns)];
@@ -88,6 +94,7 @@ function layout(objectives, models, columns, rows) {
       domain: x,
       anchor: `y${suffix}`,
       rangemode: "tozero",
+      automargin: false,
       nticks: 4,
       fixedrange: true,
     });
@@ -95,11 +102,12 @@ function layout(objectives, models, columns, rows) {
       domain: y,
       anchor: `x${suffix}`,
       autorange: false,
+      automargin: false,
       range: [models.length - 0.5, -0.5],
       showgrid: false,
       fixedrange: true,
       tickvals: column === 0 ? models.map((_, at) => at) : [],
-      ticktext: models.map((model) => `${short(model.label, 14)} `),
+      ticktext: names,
       tickfont: { color: color("text") },
     });
     result.annotations.push({
