@@ -70,6 +70,8 @@ class CandidateDetail(CandidateView):
     recipe: Recipe
     mergekit: str | None
     """mergekit's YAML, where the recipe has one."""
+    checkpoint: Literal["requested", "stored", "failed"] | None = None
+    """State of its checkpoint, where one was asked for."""
 
 
 class Progress(View):

@@ -1,0 +1,215 @@
+/** The selected candidate: scores, recipe, lineage, checkpoint. */
+
+import * as api from "./api.js";
+import { Checkpoint } from "./checkpoint.js";
+import { copyButton } from "./copy.js";
+import { fill, h, keepingFocus, setText } from "./element.js";
+import * as format from "./format.js";
+import { Lineage } from "./lineage.js";
+import { complain } from "./notices.js";
+import { RecipePlot, constants } from "./recipe-plot.js";
+import { hrefWith } from "./router.js";
+import { isLive, moveOf } from "./search-log.js";
+import { ScoresPlot } from "./scores-plot.js";
+
+export class CandidatePanel {
+  #details = new Map();
+  #shown = null;
+
+  constructor(log) {
+    this.log = log;
+    this.scores = new ScoresPlot(log);
+    this.recipe = new RecipePlot();
+    this.lineage = new Lineage(log, (ordinal) => this.#find(ordinal));
+    this.checkpoint = new Checkpoint(log);
+    this.heading = h("h2", { id: "candidate-title" }, "Candidate");
+    this.why = h("span", { class: "chip soft" });
+    this.steps = h("nav", { class: "steps", "aria-label": "Neighbours on the front" });
+    this.facts = h("div");
+    this.texts = h("div", { class: "texts" });
+    this.parts = h(
+      "div",
+      { class: "parts" },
+      this.facts,
+      this.scores.element,
+      this.checkpoint.element,
+    );
+    this.recipeCard = h(
+      "div",
+      { class: "card panel-recipe", hidden: true },
+      this.recipe.element,
+      this.texts,
+    );
+    this.lineage.element.hidden = true;
+    this.empty = h(
+      "p",
+      { class: "empty" },
+      "Shows the recipe, scores and lineage of the candidate that you select.",
+    );
+    this.element = h(
+      "section",
+      { class: "card candidate", "aria-labelledby": "candidate-title" },
+      h("div", { class: "card-head" }, this.heading, this.why, this.steps),
+      this.empty,
+      this.parts,
+    );
+    this.parts.hidden = true;
+    this.elements = [this.element, this.recipeCard, this.lineage.element];
+  }
+
+  /**
+   * Show a candidate.
+   *
+   * @param {number|null} ordinal
+   * @param {boolean} chosen by the reader, rather than because it is the best so far.
+   */
+  async show(ordinal, chosen) {
+    if (ordinal === null) return;
+    this.why.hidden = chosen;
+    setText(this.why, isLive(this.log.state) ? "best trade-off so far" : "best trade-off");
+    this.#neighbours(ordinal);
+    if (this.#shown === key(this.log.candidates.get(ordinal) ?? { ordinal })) return;
+    this.wanted = ordinal;
+    try {
+      const detail = await this.#detail(ordinal);
+      if (this.wanted === ordinal) await this.#render(detail);
+    } catch (error) {
+      complain(error);
+    }
+  }
+
+  /** Draw the charts again, for instance in other colours. */
+  redraw() {
+    if (!this.current) return;
+    this.scores.draw(this.current);
+    this.recipe.draw(this.current.recipe);
+  }
+
+  /** The log says that something happened to a checkpoint. */
+  checkpointChanged(ordinal) {
+    if (ordinal === this.current?.ordinal) this.checkpoint.refresh();
+  }
+
+  close() {
+    for (const part of [this.scores, this.recipe, this.checkpoint]) part.close();
+  }
+
+  async #render(detail) {
+    [this.#shown, this.current] = [key(detail), detail];
+    this.empty.hidden = true;
+    for (const part of [this.parts, this.recipeCard, this.lineage.element]) part.hidden = false;
+    setText(this.heading, `Candidate ${detail.label}`);
+    this.recipe.chart.entitle(`Recipe of ${detail.label}`);
+    fill(this.facts, facts(detail));
+    fill(this.texts, texts(detail));
+    this.checkpoint.draw(detail);
+    this.lineage.draw(detail);
+    await Promise.all([this.scores.draw(detail), this.recipe.draw(detail.recipe)]);
+  }
+
+  #neighbours(ordinal) {
+    const front = this.log.front.ordinals.sort((a, b) => a - b);
+    const before = front.filter((other) => other < ordinal).at(-1);
+    const after = front.find((other) => other > ordinal);
+    const step = (other, text, label) =>
+      other === undefined
+        ? h("span", { class: "button small disabled", "aria-hidden": "true" }, text)
+        : h(
+            "a",
+            {
+              class: "button small",
+              href: hrefWith({ candidate: other }),
+              "aria-label": label,
+              "data-key": text,
+            },
+            text,
+          );
+    keepingFocus(this.steps, () =>
+      fill(
+        this.steps,
+        step(before, "←", `Previous on the front, #${before}`),
+        step(after, "→", `Next on the front, #${after}`),
+      ),
+    );
+  }
+
+  async #detail(ordinal) {
+    const known = this.#details.get(ordinal);
+    if (known && known.state !== "pending") return known;
+    const detail = await api.candidate(this.log.detail.id, ordinal);
+    this.#details.set(ordinal, detail);
+    return detail;
+  }
+
+  async #find(ordinal) {
+    return this.log.candidates.get(ordinal) ?? this.#detail(ordinal);
+  }
+}
+
+const key = ({ ordinal, state }) => `${ordinal} ${state}`;
+
+function facts(detail) {
+  const { timings } = detail;
+  const time = timings
+    ? `${format.seconds(timings.merge_s)} merging, ` +
+      `${format.seconds(timings.forward_s)} in forward passes, ` +
+      `${format.seconds(timings.other_s)} other`
+    : null;
+  const entries = [
+    ["Number", detail.label === `#${detail.ordinal}` ? null : `#${detail.ordinal}`],
+    ["Move", moveOf(detail.origin)],
+    ["Method", detail.recipe.method],
+    ...constants(detail.recipe).map(([name, value]) => [name, format.coefficient(value)]),
+    ["Worker", detail.worker],
+    ["Recipe", h("code", { title: detail.digest }, detail.digest.slice(0, 12))],
+    ["Time", time],
+  ];
+  return [
+    detail.state === "infeasible"
+      ? h(
+          "p",
+          { class: "problem" },
+          h("b", {}, "Infeasible: "),
+          detail.reason ?? "no reason was recorded",
+        )
+      : null,
+    h(
+      "dl",
+      { class: "facts" },
+      entries
+        .filter(([, value]) => value !== null && value !== undefined)
+        .map(([name, value]) =>
+          h(
+            "div",
+            { class: name === "Time" ? "wide" : null },
+            h("dt", {}, name),
+            h("dd", {}, value),
+          ),
+        ),
+    ),
+  ];
+}
+
+function texts(detail) {
+  const json = JSON.stringify(detail.recipe, null, 2);
+  return [
+    detail.mergekit === null
+      ? h("p", { class: "muted" }, "mergekit has no form of this recipe.")
+      : text("mergekit YAML", detail.mergekit),
+    text("Recipe as JSON", json),
+  ];
+}
+
+function text(title, content) {
+  return h(
+    "details",
+    {},
+    h("summary", {}, title),
+    h(
+      "div",
+      { class: "text" },
+      copyButton("Copy", () => content),
+      h("pre", { tabindex: "0" }, content),
+    ),
+  );
+}

@@ -1,0 +1,282 @@
+"""The dashboard in a browser, over a service with generated data."""
+
+from __future__ import annotations
+
+import re
+import tarfile
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import BrowserContext, Page, expect
+from playwright.sync_api import TimeoutError as Timeout
+
+from search.spec import SearchSpec, parse_spec
+from tests.api.dashboard import walk
+from tests.api.dashboard.conftest import Watch
+from tests.api.dashboard.fake_service import DASHBOARD, FakeService
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
+
+OBJECTIVES = {
+    "nm_arith": "acc",
+    "nm_string": "exact_match",
+    "nm_facts": "acc",
+    "nm_text": "bits_per_byte",
+}
+
+
+def spec(*, tasks: dict[str, str] = OBJECTIVES, evaluations: int = 60) -> SearchSpec:
+    return parse_spec(
+        {
+            "name": "three-skills",
+            "base": {"path": "models/base"},
+            "parents": [{"name": p, "path": f"models/{p}"} for p in ("arith", "string", "facts")],
+            "method": "ties",
+            "objectives": [{"task": task, "metric": metric} for task, metric in tasks.items()],
+            "optimizer": {"name": "cma_es"},
+            "budget": {"evaluations": evaluations},
+        }
+    )
+
+
+def test_a_search_is_submitted_watched_selected_and_downloaded(
+    watched_page: Page, watch: Watch, address: str, tmp_path: Path
+) -> None:
+    walk.submit(watched_page, address)
+    walk.watch_points_arrive(watched_page)
+    walk.wait_until_finished(watched_page)
+    walk.select_last(watched_page)
+    archive = walk.download(watched_page, tmp_path)
+    with tarfile.open(archive) as content:
+        assert "model.safetensors" in content.getnames()
+    assert watch.complaints == []
+    assert watch.external(address) == []
+
+
+def test_a_click_on_a_point_selects_it_in_every_panel(
+    watched_page: Page, watch: Watch, service: FakeService, address: str
+) -> None:
+    search = service.add(spec())
+    watched_page.goto(f"{address}/#/searches/{search.id}?x=nm_facts/acc&y=nm_arith/acc")
+    points = watched_page.locator(walk.POINTS)
+    expect(points.first).to_be_attached()
+    place = points.last.bounding_box()
+    assert place is not None
+    watched_page.mouse.click(place["x"] + place["width"] / 2, place["y"] + place["height"] / 2)
+    watched_page.wait_for_url(re.compile(r"x=nm_facts%2Facc&y=nm_arith%2Facc&candidate=\d+"))
+    ordinal = int(watched_page.url.rpartition("=")[2])
+    label = search.candidates()[ordinal].label
+    expect(watched_page.get_by_role("heading", name=f"Candidate {label}")).to_be_visible()
+    expect(watched_page.get_by_role("heading", name=f"Recipe of {label}")).to_be_visible()
+    assert watch.complaints == []
+
+
+def test_problems_of_a_spec_are_listed_with_their_fields(
+    watched_page: Page, watch: Watch, address: str
+) -> None:
+    watched_page.goto(f"{address}/#/new")
+    text = watched_page.get_by_role("textbox", name="Spec")
+    expect(text).to_have_value(re.compile("task: nm_arith"))
+    text.fill(text.input_value().replace("nm_arith", "nm_arit").replace("seed: 0", "sede: 0"))
+    watched_page.get_by_role("button", name="Check").click()
+    result = watched_page.locator(".result")
+    expect(result).to_contain_text("sede unknown field; did you mean 'seed'?")
+    text.fill(text.input_value().replace("sede: 0", "seed: 0"))
+    watched_page.get_by_role("button", name="Check").click()
+    expect(result).to_contain_text("objectives[0].task")
+    expect(result).to_contain_text("unknown task 'nm_arit'; did you mean 'nm_arith'?")
+    assert watch.complaints == []
+
+
+def test_a_search_is_paused_resumed_extended_and_cancelled(
+    watched_page: Page, watch: Watch, service: FakeService, address: str
+) -> None:
+    search = service.add(spec(evaluations=400), pace_s=0.3)
+    watched_page.goto(f"{address}/#/searches/{search.id}")
+    chip = watched_page.locator(".search-head .chip")
+    expect(chip).to_contain_text("running")
+    watched_page.get_by_role("button", name="Pause").click()
+    expect(chip).to_contain_text("paused")
+    watched_page.get_by_role("button", name="Resume").click()
+    expect(chip).to_contain_text("running")
+    watched_page.get_by_label("Extend by").fill("40")
+    watched_page.get_by_role("button", name="Extend the search").click()
+    expect(watched_page.locator(".progress-text")).to_contain_text("of 440 evaluated")
+    watched_page.get_by_role("button", name="Cancel").click()
+    watched_page.get_by_role("button", name="Cancel the search").click()
+    expect(chip).to_contain_text("cancelled")
+    assert watch.complaints == []
+
+
+def test_infeasible_candidates_show_their_reason(
+    watched_page: Page, service: FakeService, address: str
+) -> None:
+    search = service.add(spec())
+    watched_page.goto(f"{address}/#/searches/{search.id}?candidate=12")
+    reason = "the merged weights are not finite"
+    expect(watched_page.locator(".candidate .problem")).to_contain_text(reason)
+    watched_page.locator(".table-card").get_by_label("Show").select_option("infeasible")
+    rows = watched_page.locator(".candidates tbody tr")
+    expect(rows).to_have_count(4)
+    expect(rows.first).to_contain_text(reason)
+
+
+def test_segments_are_drawn_at_their_size(
+    watched_page: Page, watch: Watch, service: FakeService, address: str
+) -> None:
+    search = service.add(spec(), form="segments")
+    watched_page.goto(f"{address}/#/searches/{search.id}?candidate=50")
+    recipe = watched_page.locator(".panel-recipe")
+    expect(recipe.locator(".heatmaplayer image")).to_have_count(1)
+    expect(recipe.locator(".ytitle")).to_contain_text("of the model's parameters")
+    assert watch.complaints == []
+
+
+def test_every_chart_has_its_numbers_as_a_table(
+    watched_page: Page, service: FakeService, address: str
+) -> None:
+    search = service.add(spec())
+    watched_page.goto(f"{address}/#/searches/{search.id}?candidate=20")
+    charts = watched_page.locator("figure.chart:visible")
+    expect(charts).to_have_count(4)
+    expect(watched_page.locator(".panel-recipe .heatmaplayer image").first).to_be_attached()
+    for chart in charts.all():
+        chart.get_by_text("Show as table").click()
+        expect(chart.locator("tbody tr").nth(3)).to_be_attached()
+
+
+def test_columns_sort_and_pages_turn_by_keyboard(
+    watched_page: Page, service: FakeService, address: str
+) -> None:
+    search = service.add(spec())
+    watched_page.goto(f"{address}/#/searches/{search.id}")
+    heading = watched_page.get_by_role("columnheader", name="nm_text")
+    heading.get_by_role("button").focus()
+    watched_page.keyboard.press("Enter")
+    expect(heading).to_have_attribute("aria-sort", "ascending")
+    assert watched_page.evaluate("document.activeElement.textContent").startswith("nm_text")
+    scores = [candidate.scores for candidate in search.candidates() if candidate.scores]
+    lowest = min(each["nm_text/bits_per_byte"].value or 9 for each in scores)
+    expect(watched_page.locator(".candidates tbody tr").first).to_contain_text(f"{lowest:.3f}")
+    watched_page.get_by_role("button", name="Next", exact=True).press("Enter")
+    expect(watched_page.locator(".pager")).to_contain_text("21 to 40 of 60")
+
+
+def test_a_broken_stream_is_resumed_where_it_ended(
+    watched_page: Page, service: FakeService, address: str
+) -> None:
+    search = service.add(spec(evaluations=200), pace_s=0.02)
+    resumed: list[str] = []
+
+    def count(request: object) -> None:
+        if "/events?" in getattr(request, "url", ""):
+            resumed.append(getattr(request, "url", ""))
+
+    watched_page.on("request", count)
+    watched_page.route("**/events?*", lambda route: route.fulfill(status=503), times=1)
+    watched_page.goto(f"{address}/#/searches/{search.id}")
+    expect(watched_page.locator(".connection")).to_have_text("live")
+    walk.wait_until_finished(watched_page)
+    expect(watched_page.locator(".pager")).to_contain_text("of 200")
+    assert len(resumed) >= 2
+
+
+def test_the_token_is_asked_for_once(
+    context: BrowserContext, watched_page: Page, watch: Watch, service: FakeService, address: str
+) -> None:
+    service.token = "a long and secret token"
+    service.add(spec())
+    watched_page.goto(address)
+    expect(watched_page.get_by_label("API token")).to_be_visible()
+    assert watch.complaints == []
+    watched_page.get_by_label("API token").fill("a guess")
+    watched_page.get_by_role("button", name="Log in").click()
+    expect(watched_page.get_by_text("That is not the token.")).to_be_visible()
+    watched_page.get_by_label("API token").fill(service.token)
+    watched_page.get_by_role("button", name="Log in").click()
+    watched_page.get_by_role("link", name="three-skills").click()
+    expect(watched_page.locator(walk.POINTS).first).to_be_attached()
+    [cookie] = context.cookies()
+    assert cookie["httpOnly"]
+    assert watched_page.evaluate("document.cookie + JSON.stringify(localStorage)") == "{}"
+
+
+HOSTILE = [
+    "<img src=x onerror=alert(1)>",
+    "</script><script>alert(1)</script>",
+    '<a href="javascript:alert(1)">click</a>',
+    "<b onmouseover=alert(1)>bold</b><svg onload=alert(1)>",
+    "\"'><style>*{display:none}</style>&lt;i&gt;%{x}${7*7}",
+]
+
+
+PLANTED = ["script", "img", "style", "svg a", "[onerror]", "[onload]", "[onmouseover]", "[href^=j]"]
+
+
+@pytest.mark.parametrize(
+    "text", [" ".join(HOSTILE), " ".join(reversed(HOSTILE))], ids=["there", "back"]
+)
+def test_names_that_look_like_markup_stay_text(
+    watched_page: Page, watch: Watch, service: FakeService, address: str, text: str
+) -> None:
+    watched_page.on("dialog", lambda dialog: watch.complaints.append(dialog.message))
+    search = service.add(spec(tasks={text[:180]: "acc", "other": text[:90]}), hostile=text)
+    watched_page.goto(address)
+    expect(watched_page.get_by_role("link", name=text, exact=True)).to_be_visible()
+    watched_page.goto(f"{address}/#/searches/{search.id}?candidate=30")
+    expect(watched_page.get_by_role("heading", level=1)).to_have_text(text)
+    expect(watched_page.locator(".panel-recipe .heatmaplayer image").first).to_be_attached()
+    expect(watched_page.locator(".panel-front .ytitle")).to_contain_text(text[:8])
+    for chart in watched_page.locator("figure.chart:visible").all():
+        chart.get_by_text("Show as table").click()
+    for planted in PLANTED:
+        assert watched_page.locator(f"main {planted}").count() == 0, planted
+    assert watch.complaints == []
+    assert watch.external(address) == []
+
+
+def test_the_eye_on_the_page_sees_violations(
+    watched_page: Page, watch: Watch, address: str
+) -> None:
+    """The control of all the assertions that nothing was complained about."""
+    watched_page.goto(address)
+    watched_page.evaluate("document.head.append(document.createElement('style'))")
+    watched_page.evaluate("document.head.lastChild.textContent = '*{color:red}'")
+    watched_page.evaluate("fetch('http://127.0.0.1:9/').catch(() => null)")
+    watched_page.wait_for_timeout(100)
+    assert any("Content Security Policy" in complaint for complaint in watch.complaints)
+
+
+def test_the_control_of_points_without_reload_fails_without_a_stream(
+    watched_page: Page, service: FakeService, address: str
+) -> None:
+    search = service.add(spec(evaluations=200), pace_s=0.05)
+    watched_page.route("**/events?*", lambda route: route.abort())
+    watched_page.goto(f"{address}/#/searches/{search.id}")
+    expect(watched_page.locator(".connection")).to_have_text("reconnecting…")
+    expect(watched_page.locator(walk.POINTS).first).to_be_attached()
+    with pytest.raises(Timeout):
+        walk.watch_points_arrive(watched_page, timeout_ms=1500)
+
+
+def test_plotly_has_its_styles_from_a_file() -> None:
+    """Every id under which plotly.js would insert a <style> element is taken in index.html."""
+    script = (files("plotly") / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
+    page = (DASHBOARD / "index.html").read_text(encoding="utf-8")
+    inserted = re.findall(r'createElement\("style"\);e\.id="([^"]+)"', script)
+    assert inserted
+    for identity in (*inserted, "plotly.js-style-global"):
+        assert f'id="{identity}"' in page
+
+
+def test_the_page_names_no_other_place_and_runs_nothing_inline() -> None:
+    for path in sorted(DASHBOARD.iterdir()):
+        text = path.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
+        assert "://" not in text, path.name
+        assert not re.search(
+            r"\beval\(|new Function|innerHTML|insertAdjacentHTML|outerHTML", text
+        ), path.name
+        if path.suffix == ".html":
+            text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
+            assert not re.search(r"<script(?![^>]*\bsrc=)|\son\w+=|<style", text)
