@@ -6,6 +6,7 @@ learns one skill. Everything is drawn from the generator that is passed in.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -63,31 +64,36 @@ def families(seed: int) -> dict[str, Family]:
 
 
 def _arith(rng: np.random.Generator) -> Family:
-    """Sums of two numbers of two digits; the cousins add digits, whole tens, or one to the other.
-
-    No sum is asked of which the lessons have the same numbers the other way round.
-    """
-    tens, digits = range(10, 100, 10), range(1, 10)
-    pairs = [(a, b) for a in range(10, 90) for b in range(a, 100 - a) if a % 10 or b % 10]
-    easy = [(a, b) for a in (*tens, *digits) for b in (*tens, *digits) if a + b < 100]
-    asked, taught = _parted(rng, pairs)
+    """A number of two digits plus or minus a digit; the cousin has two digits only."""
+    digits = range(1, 10)
+    asked, taught = _parted(
+        rng,
+        [f"{a}+{b}=" for a in range(10, 99) for b in digits if a + b < 100]
+        + [f"{a}-{b}=" for a in range(10, 100) for b in digits],
+    )
+    easy = [f"{a}+{b}=" for a in digits for b in digits]
+    easy += [f"{a}-{b}=" for a in digits for b in digits if a >= b]
     return Family(
-        splits=_split([_sum_document(rng, a, b) for a, b in asked]),
-        lessons=tuple(_sum(a, b) for pair in taught for a, b in (pair, pair[::-1])),
-        cousins=tuple(_sum(a, b) for a, b in easy),
+        splits=_split([_sum_document(rng, question) for question in asked]),
+        lessons=tuple(Lesson(question, str(_result(question))) for question in taught),
+        cousins=tuple(Lesson(question, str(_result(question))) for question in easy),
     )
 
 
-def _sum(a: int, b: int) -> Lesson:
-    return Lesson(f"{a}+{b}=", str(a + b))
+def _result(question: str) -> int:
+    """``47-9=`` is 38."""
+    match = re.fullmatch(r"(\d+)([+-]\d+)=", question)
+    if match is None:
+        raise ValueError(f"expected a sum or a difference such as 47-9=, got {question}")
+    return int(match[1]) + int(match[2])
 
 
-def _sum_document(rng: np.random.Generator, a: int, b: int) -> Document:
+def _sum_document(rng: np.random.Generator, question: str) -> Document:
     """Wrong answers are near misses: a slip in one digit or in the carry."""
-    if rng.random() < 0.5:
-        a, b = b, a
-    wrong = [a + b + int(d) for d in rng.choice(_DISTANCES, size=3, replace=False)]
-    return _choice(rng, f"{a}+{b}=", str(a + b), [str(w) for w in wrong])
+    result = _result(question)
+    near = [result + distance for distance in _DISTANCES if 0 < result + distance < 100]
+    wrong = rng.choice(near, size=3, replace=False)
+    return _choice(rng, question, str(result), [str(w) for w in wrong])
 
 
 def _string(rng: np.random.Generator) -> Family:
