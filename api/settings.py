@@ -12,8 +12,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 class Settings(BaseSettings):
     """Environment variables with the prefix ``NICHEMERGE_``.
 
-    ``home`` holds the database, artifacts, logs and playground unless they are put elsewhere. Several
-    folders in one variable are separated by a colon.
+    ``home`` holds the database, artifacts, logs and playground unless they are put elsewhere.
+    Several folders in one variable are separated by a colon.
     """
 
     model_config = SettingsConfigDict(env_prefix="NICHEMERGE_", frozen=True)

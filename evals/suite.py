@@ -18,9 +18,10 @@ class Split(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """The objectives, the split to score them on, and the folders in which their task YAML is found.
+    """The objectives, the split to score them on, and where their task YAML is found.
 
-    ``limit`` keeps only the first examples of every task.
+    ``folders`` are searched before lm-eval's own tasks; ``limit`` keeps only the first examples of
+    every task.
     """
 
     objectives: tuple[Objective, ...]

@@ -1,4 +1,4 @@
-"""Inner products of the models on a grid of segments: all that SLERP needs to know of the weights."""
+"""Inner products of the models on a grid: all that SLERP needs to know of the weights."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class Geometry:
 
     Args:
         boundaries: (cells + 1,) int64, offsets into the flattened model.
-        gram: (cells, k + 1, k + 1) float64; entry [c, i, j] is the inner product of models i and j within
-            cell c; model 0 is the base, then the parents in the order of the spec.
+        gram: (cells, k + 1, k + 1) float64; entry [c, i, j] is the inner product of models i and j
+            within cell c; model 0 is the base, then the parents in the order of the spec.
     """
 
     boundaries: NDArray[np.int64]

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -27,8 +28,8 @@ _NORM = re.compile(r"norm|\bln_", re.I)
 class LayerGroups(BaseModel):
     """Blocks of ``layers`` consecutive layers, split further by kind of module.
 
-    Tensors of a layer that belong to none of ``modules`` form the group's ``rest``. Embeddings, head
-    and final norm are always blocks of their own.
+    Tensors of a layer that belong to none of ``modules`` form the group's ``rest``. Embeddings,
+    head and final norm are always blocks of their own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -132,15 +133,13 @@ class Layout(BaseModel):
             case LayerGroups():
                 return self._layer_groups(partition)
             case Segments(boundaries=boundaries):
-                return tuple(
-                    self._segment(start, stop)
-                    for start, stop in zip(boundaries, boundaries[1:], strict=False)
-                )
+                return tuple(self._segment(start, stop) for start, stop in pairwise(boundaries))
 
     def grid(self, cells: int = 512) -> tuple[int, ...]:
         """Boundaries at every tensor, and inside large tensors so that no cell exceeds size/cells.
 
-        The places at which M2N2 may split a model: fine enough that a small one can be cut anywhere.
+        The places at which M2N2 may split a model: fine enough that a small one can be cut
+        anywhere.
         """
         step = max(1, math.ceil(self.size / cells))
         cuts = {self.size}

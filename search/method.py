@@ -19,7 +19,7 @@ class Parameter:
         kind: ``float`` can be searched, a ``flag`` (bool) or a ``choice`` can only be fixed.
         per_parent: one value per parent, or one for all.
         default: used where the spec is silent; for a searched float also the centre of its range.
-        low, high: range that is searched when the spec says ``search`` without bounds.
+        low, high: the range that the catalogue recommends to search.
         minimum, maximum: values outside are refused; both inclusive.
         log: searched on a logarithmic scale.
         choices: the values of a ``choice``.
@@ -37,6 +37,15 @@ class Parameter:
     log: bool = False
     choices: tuple[str, ...] = ()
 
+    @property
+    def limits(self) -> str:
+        """The values that are accepted, in words."""
+        if self.minimum == float("-inf"):
+            return f"at most {self.maximum:g}"
+        if self.maximum == float("inf"):
+            return f"at least {self.minimum:g}"
+        return f"between {self.minimum:g} and {self.maximum:g}"
+
 
 @dataclass(frozen=True, slots=True)
 class MethodDeclaration:
@@ -49,8 +58,8 @@ class MethodDeclaration:
         parameters: in the order of the genome.
         uses_base: the formula reads the base (task vectors).
         minimum_parents, maximum_parents: how many parents it takes; None means any number.
-        parent_values: parameter values (besides ``weight``) under which one-hot weights give exactly that
-            parent; None when the method has no such point.
+        parent_values: parameter values (besides ``weight``) under which one-hot weights give
+            exactly that parent; None when the method has no such point.
         mergekit: the method's name in a mergekit YAML, where one exists.
     """
 
@@ -63,6 +72,19 @@ class MethodDeclaration:
     maximum_parents: int | None = None
     parent_values: Mapping[str, float | bool] | None = field(default_factory=dict)
     mergekit: str | None = None
+
+    def takes(self, count: int) -> bool:
+        """Whether it can merge this many parents."""
+        most = self.maximum_parents
+        return count >= self.minimum_parents and (most is None or count <= most)
+
+    @property
+    def parent_count(self) -> str:
+        """How many parents it takes, in words."""
+        least, most = self.minimum_parents, self.maximum_parents
+        if most is None:
+            return f"at least {least} parents"
+        return f"exactly {least} parents" if least == most else f"{least} to {most} parents"
 
     def parameter(self, name: str) -> Parameter:
         """The parameter called ``name``; KeyError when there is none."""

@@ -30,7 +30,7 @@ class Task:
         space: the genes.
         objectives: what is maximized, in order.
         opening: number of candidates that precede the optimizer's first: base, parents, average.
-        parallel: how many candidates are in flight; ask(n) has been told outcomes 0 to n - parallel.
+        parallel: candidates in flight; before ask(n), outcomes 0 to n - parallel were told.
         seed: of the search.
         geometry: of the models, for an optimizer that needs it.
     """
@@ -46,9 +46,10 @@ class Task:
 class Optimizer(Protocol):
     """A search strategy.
 
-    ``ask`` is a pure function of what was told, the ordinal and the generator: asking twice gives the same
-    candidate, not asking changes nothing. ``tell`` receives every outcome once, in ordinal order,
-    including those of the opening. An infeasible outcome ranks below every scored one.
+    ``ask`` is a pure function of what was told, the ordinal and the generator: asking twice gives
+    the same candidate, not asking changes nothing. ``tell`` receives every outcome once, in
+    ordinal order, including those of the opening. An infeasible outcome ranks below every scored
+    one.
     """
 
     name: ClassVar[str]

@@ -13,7 +13,7 @@ from search.recipe import Recipe
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Which move made a candidate (``parent``, ``crossover``, ``sample`` ...) and from which ordinals."""
+    """Which move made a candidate (``crossover``, ``sample`` ...), and from which ordinals."""
 
     move: str
     parents: tuple[int, ...] = ()

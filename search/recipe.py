@@ -17,8 +17,9 @@ Value = bool | float | str | tuple[Row, ...]
 class Recipe(BaseModel):
     """How to merge: one method, and its parameters for every block of the model.
 
-    A parameter is either one value for the whole model, or a table with a row for every block; a row is
-    a number, or one number per parent where the method declares the parameter ``per_parent``.
+    A parameter is either one value for the whole model, or a table with a row for every block; a
+    row is a number, or one number per parent where the method declares the parameter
+    ``per_parent``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -47,8 +48,9 @@ class Recipe(BaseModel):
         }
 
     def canonical(self) -> str:
-        """The JSON text that the digest is taken of: sorted keys, no spaces, shortest exact floats."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        """The JSON text that the digest is taken of: sorted keys, no spaces, exact floats."""
+        document = self.model_dump(mode="json")
+        return json.dumps(document, sort_keys=True, separators=(",", ":"))
 
     @property
     def digest(self) -> str:

@@ -14,10 +14,10 @@ from search.spec import BASE
 class SearchRun:
     """Proposes candidates and absorbs outcomes, in one order only.
 
-    Candidate ``n`` is proposed from exactly the outcomes 0 to ``n - parallel``: not fewer, although more
-    may be known already. So the sequence of candidates depends on the spec, the seed and the scores alone,
-    not on the number of workers, the order of their answers, or crashes; and a later extension of the
-    budget continues the very sequence that a larger budget would have had.
+    Candidate ``n`` is proposed from exactly the outcomes 0 to ``n - parallel``: not fewer,
+    although more may be known already. So the sequence of candidates depends on the spec, the seed
+    and the scores alone, not on the number of workers, the order of their answers, or crashes; and
+    a later extension of the budget continues the very sequence that a larger budget would have had.
 
     Args:
         opening: candidates that every search starts with (see `opening`).
@@ -36,14 +36,15 @@ class SearchRun:
         self.absorbed = 0
 
     def needed(self, ordinal: int) -> int:
-        """How many outcomes, from ordinal 0 on, must be absorbed before this candidate is proposed."""
+        """How many outcomes must be absorbed before this candidate is proposed."""
         return max(0, ordinal - self._parallel + 1)
 
     def propose(self, ordinal: int) -> Candidate:
         """The candidate at an ordinal; changes nothing."""
         if self.absorbed != self.needed(ordinal):
             raise ValueError(
-                f"candidate {ordinal} follows from {self.needed(ordinal)} outcomes, {self.absorbed} are absorbed"
+                f"candidate {ordinal} follows from {self.needed(ordinal)} outcomes, "
+                f"and {self.absorbed} are absorbed"
             )
         if ordinal < len(self._opening):
             return self._opening[ordinal]
@@ -60,9 +61,9 @@ class SearchRun:
 def opening(space: SearchSpace) -> tuple[Candidate, ...]:
     """What every search measures first, whatever its optimizer.
 
-    The baselines: the base, each parent, their uniform average, as they are. Then, where the method's
-    space does not contain a parent exactly, the nearest point that it has. A baseline that the space
-    contains carries its genome, so that optimizers learn from it.
+    The baselines: the base, each parent, their uniform average, as they are. Then, where the
+    method's space does not contain a parent exactly, the nearest point that it has. A baseline
+    that the space contains carries its genome, so that optimizers learn from it.
     """
     count = len(space.parents)
     one_hot = [tuple(float(i == j) for j in range(count)) for i in range(count)]
@@ -90,7 +91,7 @@ def opening(space: SearchSpace) -> tuple[Candidate, ...]:
 
 
 def _warm_start(space: SearchSpace, weight: tuple[float, ...]) -> tuple[float, ...] | None:
-    """The point of the space nearest to a mixture of parents, or None when no weight is searched."""
+    """The point of the space nearest to a mixture, or None when no weight is searched."""
     if all(gene.parameter != "weight" for gene in space.genes):
         return None
     values: dict[str, object] = {**(space.declaration.parent_values or {}), "weight": weight}
@@ -100,8 +101,8 @@ def _warm_start(space: SearchSpace, weight: tuple[float, ...]) -> tuple[float, .
 def _contains(space: SearchSpace, weight: tuple[float, ...], move: str) -> bool:
     """Whether the method can express this mixture exactly.
 
-    Averages are only exact for methods that are linear in the weights whatever the other parameters; those
-    declare no further values.
+    Averages are only exact for methods that are linear in the weights whatever the other
+    parameters; those declare no further values.
     """
     values = space.declaration.parent_values
     if values is None or (move == "average" and values):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from search.method import MethodDeclaration, Parameter
 from search.problems import Invalid, Problem
 from search.recipe import Recipe, Value
 from search.registry import suggestion
-from search.spec import Range, SearchSpec
+from search.spec import Range, SearchSpec, Setting
 
 # A point of the unit cube, (dim,) float64.
 Genome = NDArray[np.float64]
@@ -61,8 +61,8 @@ class SearchSpace:
         layout: of the base.
 
     Raises:
-        Invalid: an unknown parameter, a range outside of the declared limits, a parameter that cannot be
-            searched, too few or too many parents.
+        Invalid: an unknown parameter, a range outside of the declared limits, a parameter that
+            cannot be searched, too few or too many parents.
     """
 
     def __init__(self, declaration: MethodDeclaration, spec: SearchSpec, layout: Layout) -> None:
@@ -126,7 +126,7 @@ class SearchSpace:
         )
 
     def encode(self, values: dict[str, float | Sequence[float]]) -> Genome:
-        """The point nearest to some parameter values, the same in every block; defaults elsewhere."""
+        """The point nearest to parameter values that hold in every block; else defaults."""
         genome = np.empty(self.dim)
         for position, gene in enumerate(self.genes):
             value: Any = values.get(
@@ -185,53 +185,48 @@ class SearchSpace:
 
 def _check(declaration: MethodDeclaration, spec: SearchSpec) -> list[Problem]:
     problems = []
-    count, most = len(spec.parents), declaration.maximum_parents
-    if count < declaration.minimum_parents or (most is not None and count > most):
-        wanted = (
-            f"{declaration.minimum_parents}"
-            if declaration.minimum_parents == most
-            else (f"at least {declaration.minimum_parents}" if most is None else f"at most {most}")
-        )
-        problems.append(
-            Problem(
-                field="parents", message=f"'{declaration.name}' takes {wanted} parents, got {count}"
-            )
-        )
+    count = len(spec.parents)
+    if not declaration.takes(count):
+        message = f"'{declaration.name}' takes {declaration.parent_count}, not {count}"
+        problems.append(Problem(field="parents", message=message))
     known = {parameter.name: parameter for parameter in declaration.parameters}
-    for name, given in spec.space.parameters.items():
+    for name, setting in spec.space.parameters.items():
         field = f"space.parameters.{name}"
         if name not in known:
             message = f"'{declaration.name}' has no such parameter; {suggestion(name, known)}"
             problems.append(Problem(field=field, message=message))
-        elif (message := _misfit(known[name], given, count)) is not None:
-            problems.append(Problem(field=field, message=message))
+        elif (misfit := _misfit(known[name], setting, count)) is not None:
+            problems.append(Problem(field=field, message=misfit))
     return problems
 
 
-def _misfit(parameter: Parameter, given: object, parents: int) -> str | None:
-    """Why a value does not fit a parameter, or None when it does."""
-    if parameter.kind == "flag":
-        return (
-            None if isinstance(given, bool) else "is either true or false, and cannot be searched"
-        )
-    if parameter.kind == "choice":
-        if given in parameter.choices:
+def _misfit(parameter: Parameter, setting: Setting, parents: int) -> str | None:
+    """Why a setting does not fit a parameter, or None when it does."""
+    match parameter.kind, setting:
+        case ("flag", bool()):
             return None
-        return f"is one of {', '.join(parameter.choices)}, and cannot be searched"
-    if isinstance(given, bool | str):
-        return f"is a number or a range, not {given!r}"
-    if isinstance(given, tuple):
-        if not parameter.per_parent:
-            return "is one number for all parents, not a list"
-        if len(given) != parents:
-            return f"has {len(given)} values for {parents} parents"
-        numbers = list(given)
-    elif isinstance(given, Range):
-        numbers = [given.low, given.high]
-    else:
-        numbers = [float(given)]  # type: ignore[arg-type]  # int or float: every other case is above
-    wrong = [n for n in numbers if not parameter.minimum <= n <= parameter.maximum]
-    if wrong:
-        limits = f"between {parameter.minimum:g} and {parameter.maximum:g}"
-        return f"must lie {limits}, not {wrong[0]:g}: {parameter.description}"
+        case ("flag", _):
+            return "is either true or false, and cannot be searched"
+        case ("choice", _):
+            if setting in parameter.choices:
+                return None
+            return f"is one of {', '.join(parameter.choices)}, and cannot be searched"
+        case (_, bool() | str()):
+            return f"is a number or a range, not {setting!r}"
+        case (_, tuple() as values):
+            if not parameter.per_parent:
+                return "is one number for all parents, not a list"
+            if len(values) != parents:
+                return f"has {len(values)} numbers for {parents} parents"
+            return _outside(parameter, values)
+        case (_, Range(low=low, high=high)):
+            return _outside(parameter, (low, high))
+        case (_, number):
+            return _outside(parameter, (number,))
+
+
+def _outside(parameter: Parameter, values: Iterable[float]) -> str | None:
+    for value in values:
+        if not parameter.minimum <= value <= parameter.maximum:
+            return f"is {value:g}, but must be {parameter.limits}: {parameter.description}"
     return None

@@ -5,10 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
 from search.layout import LayerGroups
 from search.problems import Invalid, Problem
@@ -25,7 +34,7 @@ class _Part(BaseModel):
 
 
 class ModelRef(_Part):
-    """A checkpoint folder below one of the model roots, or a pinned Hub revision already in its cache."""
+    """A checkpoint folder below a model root, or a pinned revision in the Hub's local cache."""
 
     path: str | None = Field(default=None, min_length=1, max_length=4096)
     hub: str | None = Field(default=None, pattern=r"^[\w.-]+/[\w.-]+$")
@@ -36,9 +45,7 @@ class ModelRef(_Part):
         if (self.path is None) == (self.hub is None):
             raise ValueError("name either a path or a hub model")
         if (self.hub is None) != (self.revision is None):
-            raise ValueError(
-                "a hub model needs a revision (the 40 digits of a commit), a path has none"
-            )
+            raise ValueError("a hub model needs a revision (a full commit hash), a path has none")
         return self
 
 
@@ -70,11 +77,50 @@ class Range(_Part):
         return self
 
 
+def _form(value: object) -> str | None:
+    """Which form something was written in, so that only that form's problems are reported."""
+    match value:
+        case dict() | BaseModel():
+            return "<mapping>"
+        case bool():
+            return "<flag>"
+        case int() | float():
+            return "<number>"
+        case str():
+            return "<word>"
+        case list() | tuple():
+            return "<list>"
+    return None
+
+
+# A range searches the parameter; anything else fixes it: everywhere, or with one number per parent.
+Setting = Annotated[
+    Annotated[Range, Tag("<mapping>")]
+    | Annotated[bool, Tag("<flag>")]
+    | Annotated[float, Tag("<number>")]
+    | Annotated[str, Tag("<word>")]
+    | Annotated[tuple[float, ...], Tag("<list>")],
+    Discriminator(
+        _form,
+        custom_error_type="parameter_form",
+        custom_error_message="write a number, a range {low, high}, or a list: one number a parent",
+    ),
+]
+Blocks = Annotated[
+    Annotated[Literal["model", "tensor"], Tag("<word>")] | Annotated[LayerGroups, Tag("<mapping>")],
+    Discriminator(
+        _form,
+        custom_error_type="blocks_form",
+        custom_error_message="write model, tensor, or {layers: 2, modules: [attention, mlp]}",
+    ),
+]
+
+
 class Space(_Part):
     """Which parameters are searched, and in how many separate blocks of the model."""
 
-    blocks: Literal["model", "tensor"] | LayerGroups = "model"
-    parameters: dict[str, Range | bool | float | str | tuple[float, ...]] = {}
+    blocks: Blocks = "model"
+    parameters: dict[str, Setting] = {}
 
 
 class Objective(_Part):
@@ -159,55 +205,52 @@ def parse_spec(document: Any) -> SearchSpec:
 
 
 def problems_of(error: ValidationError, model: type[BaseModel], prefix: str = "") -> list[Problem]:
-    """Pydantic's errors as problems: paths as the user wrote them, near matches for unknown fields."""
-    problems = {}
+    """Pydantic's errors as problems: paths as the user wrote them, near matches for unknown fields.
+
+    Args:
+        error: of validating ``model``.
+        model: its fields are what unknown ones are compared with.
+        prefix: path of the part that was validated, ending in a dot ("optimizer.").
+    """
+    problems = []
     for item in error.errors(include_url=False, include_context=False):
-        location = [part for part in item["loc"] if not _is_union_tag(part)]
-        field = prefix + field_path(location)
+        location = [part for part in item["loc"] if not str(part).startswith("<")]
         message = item["msg"].removeprefix("Value error, ")
-        if item["type"] == "extra_forbidden" and location:
+        if item["type"] == "extra_forbidden":
             message = (
-                f"unknown field; {suggestion(str(location[-1]), _fields_at(model, location[:-1]))}"
+                f"unknown field; {suggestion(str(location[-1]), _fields(model, location[:-1]))}"
             )
         elif item["type"] == "missing":
             message = "is required"
-        elif not isinstance(item["input"], dict | list | tuple):
+        elif not isinstance(item["input"], dict | list | tuple | BaseModel):
             message += f" (got {_short(item['input'])})"
-        problems.setdefault((field, message), Problem(field=field or "spec", message=message))
-    return list(problems.values())
+        field = (prefix + field_path(location)).removesuffix(".") or "spec"
+        problems.append(Problem(field=field, message=message))
+    return problems
 
 
 def field_path(location: Iterable[str | int]) -> str:
     """``("parents", 1, "path")`` as ``parents[1].path``."""
     path = ""
     for part in location:
-        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
     return path
 
 
-def _is_union_tag(part: str | int) -> bool:
-    """Pydantic puts the member of a union into the path; users have never heard of it."""
-    tags = {"LayerGroups", "Range", "bool", "float", "str", "int"}
-    return isinstance(part, str) and (part in tags or "[" in part)
-
-
-def _fields_at(model: type[BaseModel], location: list[str | int]) -> list[str]:
-    """Names of the fields of the model that a location leads to; empty where it cannot be followed."""
-    here: Any = model
+def _fields(model: type[BaseModel], location: Iterable[str | int]) -> list[str]:
+    """Names of the fields of the part of a model that a location leads to."""
+    here = model
     for part in location:
-        if isinstance(part, int):
-            continue
-        annotation = here.model_fields[part].annotation if part in here.model_fields else None
-        here = next((m for m in _models_in(annotation) if m is not None), None)
-        if here is None:
-            return []
+        if isinstance(part, str) and part in here.model_fields:
+            here = next(iter(_models_in(here.model_fields[part].annotation)), here)
     return list(here.model_fields)
 
 
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [m for argument in getattr(annotation, "__args__", ()) for m in _models_in(argument)]
+        yield annotation
+    for argument in getattr(annotation, "__args__", ()):
+        yield from _models_in(argument)
 
 
 def _short(value: object) -> str:

@@ -14,8 +14,9 @@ class FleetDown(RuntimeError):
 class Fleet(Protocol):
     """Runs jobs and reports each exactly once.
 
-    Infrastructure faults (a worker or node lost, a timeout) are retried here; a job lost ``max_attempts``
-    times is reported as `Rejected`, so that every submitted job is reported in the end.
+    Infrastructure faults (a worker or node lost, a timeout) are retried here; a job lost
+    ``max_attempts`` times is reported as `Rejected`, so that every submitted job is reported in
+    the end.
     """
 
     def submit(self, job: Job) -> None:

@@ -14,7 +14,8 @@ from search.recipe import Recipe
 class Zoo:
     """The models that recipes of one search are about, as folders that every worker can read.
 
-    ``parents`` maps names to folders in the order of the spec; ``dtype`` is float32, bfloat16 or float16.
+    ``parents`` maps names to folders in the order of the spec; ``dtype`` is float32, bfloat16 or
+    float16.
     """
 
     base: str
@@ -88,8 +89,8 @@ class Surveyed:
 class Exported:
     """A finished checkpoint folder.
 
-    ``files`` maps names to (sha256, size in bytes). ``scores`` are those of the resident model on the report
-    split, and agree with those of the written folder as loaded by a fresh process.
+    ``files`` maps names to (sha256, size in bytes). ``scores`` are those of the resident model on
+    the report split, and agree with those of the written folder as loaded by a fresh process.
     """
 
     files: dict[str, tuple[str, int]]

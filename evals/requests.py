@@ -1,0 +1,47 @@
+"""What a task asks of a model, and what the model answers: plain text in, plain numbers out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Continuation:
+    """How likely is ``continuation`` after ``context``? Answered by an `Answer`."""
+
+    context: str
+    continuation: str
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """How likely is the whole text? Answered by its log-likelihood in nats, a float."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What does the model write after ``context``, greedily? Answered by a str.
+
+    Args:
+        context: what comes before.
+        until: the answer ends before the first of these strings (and at the end-of-text token).
+        max_tokens: and after this many tokens at the latest.
+    """
+
+    context: str
+    until: tuple[str, ...]
+    max_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Log-likelihood of a continuation in nats, and whether greedy decoding would write it."""
+
+    loglikelihood: float
+    greedy: bool
+
+
+Request = Continuation | Text | Prompt
+Response = Answer | float | str

@@ -1,0 +1,176 @@
+"""One evaluator scores whatever its model has become."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from evals import engine as engine_module
+from evals.engine import Engine, Unscorable
+from evals.evaluator import Evaluator
+from evals.requests import Continuation, Prompt, Request, Text
+from evals.suite import Split, Suite
+from search.outcome import Score
+from search.problems import Invalid
+from search.spec import Objective
+
+KEYS = ("t_choice/acc", "t_text/bits_per_byte", "t_filters/exact_match,flexible-extract")
+
+
+def suite(lab: Any, *keys: str, split: Split = Split.SEARCH, limit: int | None = None) -> Suite:
+    objectives = tuple(Objective(task=k.split("/")[0], metric=k.split("/")[1]) for k in keys)
+    return Suite(objectives, split, (str(lab.tasks),), limit)
+
+
+def mixed() -> list[Request]:
+    return [
+        *(Continuation("a" * n, f" {c}") for n in (3, 30, 60) for c in ("b", "cd", "the")),
+        *(Text("the cab " * n) for n in (1, 20)),
+        *(Prompt("b" * n, ("e",), 8) for n in (2, 5, 40)),
+    ]
+
+
+def test_scores_are_keyed_by_objective_with_one_value_per_example(
+    lab: Any, model: Any, tokenizer: Any
+) -> None:
+    evaluator = Evaluator(model, tokenizer, suite(lab, *KEYS))
+    scores = evaluator.score()
+    assert tuple(scores) == KEYS
+    for score in scores.values():
+        assert isinstance(score, Score)
+        assert (score.count, score.examples.shape) == (21, (21,))
+        assert score.examples.dtype == np.float32
+    assert scores[KEYS[0]].value == pytest.approx(scores[KEYS[0]].examples.mean())
+    assert evaluator.forward_s > 0
+
+
+def test_a_minimized_metric_is_flipped(lab: Any, model: Any, tokenizer: Any) -> None:
+    evaluator = Evaluator(model, tokenizer, suite(lab, *KEYS))
+    score = evaluator.score()["t_text/bits_per_byte"]
+    assert score.value < 0
+    assert (score.examples < 0).all()
+    assert not evaluator.higher_is_better["t_text/bits_per_byte"]
+
+
+def test_perplexity_examples_are_log_likelihoods(lab: Any, model: Any, tokenizer: Any) -> None:
+    score = Evaluator(model, tokenizer, suite(lab, "t_continue/perplexity")).score()
+    (perplexity,) = score.values()
+    expected = -math.exp(-perplexity.examples.astype(float).mean())
+    assert perplexity.value == pytest.approx(expected, rel=1e-5)
+    assert perplexity.stderr > 0
+
+
+def test_weights_written_over_are_seen_and_nothing_is_remembered(
+    lab: Any, model: Any, tokenizer: Any
+) -> None:
+    evaluator = Evaluator(model, tokenizer, suite(lab, *KEYS))
+    before = evaluator.score()
+    weight = model.model.layers[0].self_attn.q_proj.weight
+    kept = weight.detach().clone()
+    with torch.no_grad():
+        weight.copy_(kept.flip(0) * 3)
+    changed = evaluator.score()
+    assert changed == Evaluator(model, tokenizer, suite(lab, *KEYS)).score()
+    assert changed["t_text/bits_per_byte"] != before["t_text/bits_per_byte"]
+    with torch.no_grad():
+        weight.copy_(kept)
+    assert evaluator.score() == before
+
+
+def test_splits_are_scored_apart(lab: Any, model: Any, tokenizer: Any) -> None:
+    counts = [
+        Evaluator(model, tokenizer, suite(lab, *KEYS[:1], split=s)).score()[KEYS[0]].count
+        for s in Split
+    ]
+    assert counts == [21, 9, 33]
+
+
+def test_a_limit_scores_the_first_examples(lab: Any, model: Any, tokenizer: Any) -> None:
+    whole = Evaluator(model, tokenizer, suite(lab, *KEYS)).score()
+    few = Evaluator(model, tokenizer, suite(lab, *KEYS, limit=4)).score()
+    for key in KEYS:
+        np.testing.assert_allclose(few[key].examples, whole[key].examples[:4], rtol=1e-4)
+
+
+@pytest.mark.parametrize("key", ["t_choice/acc", "t_text/bits_per_byte", "t_write/exact_match"])
+@pytest.mark.parametrize("penalty", [None, 1.5])
+def test_a_model_that_says_nothing_is_unscorable(
+    lab: Any, model: Any, tokenizer: Any, key: str, penalty: float | None
+) -> None:
+    evaluator = Evaluator(model, tokenizer, suite(lab, key))
+    model.generation_config.repetition_penalty = penalty
+    evaluator.score()
+    with torch.no_grad():
+        model.model.norm.weight[0] = math.nan
+    with pytest.raises(Unscorable, match="not finite"):
+        evaluator.score()
+
+
+def test_all_problems_of_a_suite_come_together(lab: Any, model: Any, tokenizer: Any) -> None:
+    with pytest.raises(Invalid) as caught:
+        Evaluator(model, tokenizer, suite(lab, "t_choice/ac", "t_letter/acc"))
+    assert len(caught.value.problems) >= 2
+
+
+def test_requests_that_the_model_cannot_read_are_problems(model: Any, tokenizer: Any) -> None:
+    engine = Engine(model, tokenizer)
+    for request, expected in (
+        (Continuation("a", "x" * 97), "97 tokens long"),
+        (Continuation("a", ""), "0 tokens long"),
+        (Continuation("c", "d"), "0 tokens long"),  # one token with the context
+        (Prompt("a", ("b",), 96), "max_gen_toks"),
+    ):
+        with pytest.raises(Invalid, match=expected):
+            engine.prepare([request])
+
+
+def test_answers_do_not_depend_on_how_requests_are_batched(
+    model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine(model, tokenizer)
+    together = engine.run(engine.prepare(mixed()))
+    for limits in (engine_module._BATCH_TOKENS, engine_module._CACHED_TOKENS):
+        monkeypatch.setitem(limits, "cpu", 1)
+    plan = engine.prepare(mixed())
+    assert all(len(batch.rows) == 1 for batch in plan.batches)
+    for one, other in zip(engine.run(plan), together, strict=True):
+        one, other = (getattr(a, "loglikelihood", a) for a in (one, other))
+        assert one == (other if isinstance(one, str) else pytest.approx(other, abs=1e-4))
+
+
+def test_batches_are_halved_when_memory_runs_out_and_stay_small(model: Any, tokenizer: Any) -> None:
+    engine = Engine(model, tokenizer)
+    requests = [request for request in mixed() if not isinstance(request, Prompt)]
+    plenty = engine.run(engine.prepare(requests))
+    plan = engine.prepare(requests)
+    failures = []
+
+    def only_two_rows(_: object, arguments: tuple[torch.Tensor, ...]) -> None:
+        if len(arguments[0]) > 2:
+            failures.append(len(arguments[0]))
+            raise torch.OutOfMemoryError
+
+    handle = model.register_forward_pre_hook(only_two_rows)
+    scarce = [getattr(a, "loglikelihood", a) for a in engine.run(plan)]
+    assert failures
+    assert scarce == pytest.approx([getattr(a, "loglikelihood", a) for a in plenty], abs=1e-4)
+    failures.clear()
+    engine.run(plan)
+    assert not failures
+    handle.remove()
+    model.register_forward_pre_hook(lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError))
+    with pytest.raises(torch.OutOfMemoryError):
+        engine.run(plan)
+
+
+def test_only_scored_positions_reach_the_output_layer(model: Any, tokenizer: Any) -> None:
+    seen = []
+    model.lm_head.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].shape[1]))
+    engine = Engine(model, tokenizer)
+    engine.run(engine.prepare([Continuation("a" * 50, " b"), Continuation("a" * 50, " c")]))
+    # Both continuations are a space and a letter, and share their row.
+    assert seen == [2]

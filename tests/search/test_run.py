@@ -1,0 +1,96 @@
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+
+from search.layout import Layout
+from search.method import MethodDeclaration
+from search.outcome import Candidate, Infeasible, Origin, Outcome
+from search.recipe import mixture
+from search.run import SearchRun, opening
+from search.space import SearchSpace
+from search.spec import parse_spec
+
+
+@dataclass
+class Recorder:
+    """Proposes what it has been told, so that a proposal shows what it followed from."""
+
+    told: list[int] = field(default_factory=list)
+
+    def ask(self, ordinal: int, rng: np.random.Generator) -> Candidate:
+        origin = Origin("sample", tuple(self.told), {"draw": rng.random()})
+        return Candidate(ordinal, mixture(("a",), (1.0,)), origin)
+
+    def tell(self, outcome: Outcome) -> None:
+        self.told.append(outcome.candidate.ordinal)
+
+
+def run(parallel: int, seed: int = 0) -> SearchRun:
+    return SearchRun((), Recorder(), parallel=parallel, seed=seed)  # type: ignore[arg-type]  # a fake
+
+
+def absorb_until_ready(search: SearchRun, ordinal: int, proposed: list[Candidate]) -> None:
+    while search.absorbed < search.needed(ordinal):
+        search.absorb(Infeasible(proposed[search.absorbed], "not scored here"))
+
+
+@pytest.mark.parametrize("parallel", [1, 3])
+def test_a_candidate_follows_from_all_outcomes_but_the_last_in_flight(parallel: int) -> None:
+    search, proposed = run(parallel), []
+    for ordinal in range(6):
+        absorb_until_ready(search, ordinal, proposed)
+        proposed.append(search.propose(ordinal))
+        assert proposed[-1].origin.parents == tuple(range(max(0, ordinal - parallel + 1)))
+
+
+def test_proposing_twice_gives_the_same_candidate() -> None:
+    assert run(2).propose(1) == run(2).propose(1)
+
+
+def test_another_seed_gives_another_draw() -> None:
+    assert run(2, seed=0).propose(1) != run(2, seed=1).propose(1)
+
+
+def test_knowing_more_than_needed_is_refused() -> None:
+    search = run(parallel=2)
+    search.absorb(Infeasible(search.propose(0), "failed"))
+    with pytest.raises(ValueError, match="candidate 1 follows from 0 outcomes, and 1 are absorbed"):
+        search.propose(1)
+
+
+def test_outcomes_come_in_order_and_once() -> None:
+    search = run(parallel=2)
+    with pytest.raises(ValueError, match="expected outcome 0, got 1"):
+        search.absorb(Infeasible(search.propose(1), "failed"))
+
+
+def test_opening_measures_base_parents_and_average_then_warm_starts(
+    declaration: MethodDeclaration, document: dict[str, Any], layout: Layout
+) -> None:
+    space = SearchSpace(declaration, parse_spec(document), layout)
+    moves = [(c.ordinal, c.origin.move, c.origin.detail.get("name")) for c in opening(space)]
+    assert moves == [
+        (0, "base", None),
+        (1, "parent", "add"),
+        (2, "parent", "reverse"),
+        (3, "parent", "facts"),
+        (4, "average", "average"),
+        (5, "warm_start", "add"),
+        (6, "warm_start", "reverse"),
+        (7, "warm_start", "facts"),
+        (8, "warm_start", "average"),
+    ]
+
+
+def test_a_parent_that_the_space_contains_is_not_measured_twice(
+    declaration: MethodDeclaration, document: dict[str, Any], layout: Layout
+) -> None:
+    document["space"]["parameters"]["density"] = {"low": 0.1, "high": 1.0}
+    space = SearchSpace(declaration, parse_spec(document), layout)
+    candidates = opening(space)
+    assert [c.origin.move for c in candidates].count("warm_start") == 1  # the average
+    parent = candidates[1]
+    assert parent.genome is not None
+    assert space.decode(parent.genome).at(0)["density"] == (1.0, 1.0, 1.0)

@@ -1,0 +1,115 @@
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from search.layout import Layout
+from search.method import MethodDeclaration, Parameter
+from search.problems import Invalid
+from search.space import Gene, SearchSpace
+from search.spec import parse_spec
+
+
+@pytest.fixture
+def space(declaration: MethodDeclaration, document: dict[str, Any], layout: Layout) -> SearchSpace:
+    return SearchSpace(declaration, parse_spec(document), layout)
+
+
+def test_a_gene_for_every_block_and_parent_with_a_readable_name(space: SearchSpace) -> None:
+    assert space.dim == 9 * 3
+    assert space.names[:4] == (
+        "embed/weight/add",
+        "embed/weight/reverse",
+        "embed/weight/facts",
+        "layers.0-1.rest/weight/add",
+    )
+
+
+def test_decode_fills_tables_and_keeps_what_is_fixed(space: SearchSpace) -> None:
+    recipe = space.decode([0.0, 0.5, 1.0] * 9)
+    assert recipe.at(0) == {
+        "weight": (0.0, 0.75, 1.5),
+        "density": 0.5,
+        "lambda": 1.0,
+        "normalize": True,
+        "rescale": "l1",
+    }
+
+
+def test_encode_finds_the_point_that_decodes_to_the_values(space: SearchSpace) -> None:
+    recipe = space.decode(space.encode({"weight": (0.25, 1.0, 0.0)}))
+    assert all(recipe.at(block)["weight"] == (0.25, 1.0, 0.0) for block in range(9))
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.booleans())
+def test_decode_is_strictly_increasing_so_that_different_points_differ(
+    a: float, b: float, log: bool
+) -> None:
+    gene = Gene(0, "weight", None, low=0.1, high=1.5, log=log)
+    if abs(a - b) > 1e-12:
+        assert (a < b) == (gene.value(a) < gene.value(b))
+
+
+@given(st.floats(-1, 2), st.booleans())
+def test_values_never_leave_the_range(unit: float, log: bool) -> None:
+    gene = Gene(0, "weight", None, low=0.1, high=1.5, log=log)
+    assert 0.1 <= gene.value(unit) <= 1.5
+    assert gene.unit(gene.value(unit)) == pytest.approx(min(max(unit, 0), 1), abs=1e-9)
+
+
+def test_genome_of_the_wrong_length_is_refused(space: SearchSpace) -> None:
+    with pytest.raises(ValueError, match="expected a genome of 27 genes, got 3"):
+        space.decode([0.0, 0.0, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("parameters", "field", "message"),
+    [
+        ({"wieght": 1.0}, "wieght", "'ties' has no such parameter; did you mean 'weight'?"),
+        (
+            {"density": {"low": 0.5, "high": 20}},
+            "density",
+            "is 20, but must be between 0 and 1: a fraction",
+        ),
+        ({"density": -0.1}, "density", "is -0.1, but must be between 0 and 1: a fraction"),
+        ({"density": [0.5, 0.5]}, "density", "has 2 numbers for 3 parents"),
+        ({"lambda": [1.0, 1.0, 1.0]}, "lambda", "is one number for all parents, not a list"),
+        (
+            {"normalize": {"low": 0, "high": 1}},
+            "normalize",
+            "is either true or false, and cannot be searched",
+        ),
+        ({"rescale": "l2"}, "rescale", "is one of l1, none, and cannot be searched"),
+        ({"weight": True}, "weight", "is a number or a range, not True"),
+    ],
+)
+def test_settings_that_do_not_fit_their_parameter(
+    declaration: MethodDeclaration,
+    document: dict[str, Any],
+    layout: Layout,
+    parameters: dict[str, Any],
+    field: str,
+    message: str,
+) -> None:
+    document["space"]["parameters"] = parameters
+    with pytest.raises(Invalid) as caught:
+        SearchSpace(declaration, parse_spec(document), layout)
+    (problem,) = caught.value.problems
+    assert problem.field == f"space.parameters.{field}"
+    assert problem.message == message
+
+
+def test_too_many_parents_for_a_method(document: dict[str, Any], layout: Layout) -> None:
+    slerp = MethodDeclaration(
+        name="ties",
+        summary="",
+        source="",
+        parameters=(Parameter("t", "where between the two"),),
+        uses_base=False,
+        minimum_parents=2,
+        maximum_parents=2,
+    )
+    document["space"]["parameters"] = {}
+    with pytest.raises(Invalid, match="parents: 'ties' takes exactly 2 parents, not 3"):
+        SearchSpace(slerp, parse_spec(document), layout)

@@ -1,0 +1,90 @@
+import copy
+from typing import Any
+
+import pytest
+
+from search.problems import Invalid
+from search.spec import SearchSpec, parse_spec
+
+
+def problems(document: object) -> dict[str, str]:
+    with pytest.raises(Invalid) as caught:
+        parse_spec(document)
+    return {problem.field: problem.message for problem in caught.value.problems}
+
+
+def test_the_example_of_the_readme_is_a_spec(document: dict[str, Any]) -> None:
+    spec = parse_spec(document)
+    assert [objective.key for objective in spec.objectives] == [
+        "nm_add/acc",
+        "nm_reverse/exact_match",
+    ]
+    assert spec.optimizer.options == {"population": 20}
+
+
+def test_json_form_is_the_same_spec_with_the_same_digest(document: dict[str, Any]) -> None:
+    spec = parse_spec(document)
+    again = SearchSpec.model_validate_json(spec.model_dump_json())
+    assert again == spec
+    assert again.digest == spec.digest
+
+
+def test_a_seed_more_is_another_digest(document: dict[str, Any]) -> None:
+    assert parse_spec(document).digest != parse_spec({**document, "seed": 1}).digest
+
+
+def test_all_problems_are_reported_together_where_the_user_wrote_them(
+    document: dict[str, Any],
+) -> None:
+    document["metod"] = "ties"
+    document["seed"] = -1
+    document["budget"] = {"evaluation": 400}
+    document["parents"][0].pop("path")
+    document["space"]["blocks"] = {"layer": 2}
+    document["space"]["parameters"]["weight"] = {"low": 2, "high": 1}
+    found = problems(document)
+    assert found["metod"] == "unknown field; did you mean 'method'?"
+    assert found["budget.evaluation"] == "unknown field; did you mean 'evaluations'?"
+    assert found["budget.evaluations"] == "is required"
+    assert found["parents[0]"] == "name either a path or a hub model"
+    assert found["space.blocks.layer"] == "unknown field; did you mean 'layers'?"
+    assert "low must be below high" in found["space.parameters.weight"]
+    assert "greater than or equal to 0 (got -1)" in found["seed"]
+    assert len(found) == 7
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"parents": []}, "parents"),
+        ({"objectives": []}, "objectives"),
+        ({"name": "../etc"}, "name"),
+        ({"base": {"hub": "org/model"}}, "base"),
+        ({"base": {"hub": "http://169.254.169.254/x", "revision": "0" * 40}}, "base.hub"),
+        ({"budget": {"evaluations": 0}}, "budget.evaluations"),
+        ({"space": {"parameters": {"weight": float("nan")}}}, "space.parameters.weight"),
+        ({"space": {"parameters": {"weight": None}}}, "space.parameters.weight"),
+        ({"space": {"blocks": 3}}, "space.blocks"),
+        ({"dtype": "int8"}, "dtype"),
+    ],
+)
+def test_bad_values_name_their_field(
+    document: dict[str, Any], change: dict[str, Any], field: str
+) -> None:
+    assert list(problems({**document, **change})) == [field]
+
+
+def test_duplicate_names_are_listed(document: dict[str, Any]) -> None:
+    twice = copy.deepcopy(document)
+    twice["parents"][1]["name"] = "add"
+    assert "given more than once: add" in problems(twice)["spec"]
+
+
+def test_a_parent_cannot_be_called_base(document: dict[str, Any]) -> None:
+    document["parents"][0]["name"] = "base"
+    assert "'base' is taken" in problems(document)["parents[0].name"]
+
+
+@pytest.mark.parametrize("document", [None, [], "spec", 3])
+def test_something_else_than_a_mapping_is_one_problem(document: object) -> None:
+    assert list(problems(document)) == ["spec"]
