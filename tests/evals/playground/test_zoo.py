@@ -10,21 +10,10 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from evals.playground import OBJECTIVES, Curriculum, Playground, build
-from evals.playground.training import Course
-
-FEW = Course(steps=5, rate=1e-3)
-MINIATURE = Curriculum(
-    base=FEW, arith=FEW, string=FEW, facts=FEW, hidden=32, feed_forward=32, layers=1, heads=2
-)
 
 
 class Stopped(RuntimeError):
     """Stands for a kill in the middle of the training."""
-
-
-@pytest.fixture(scope="module")
-def playground(tmp_path_factory: pytest.TempPathFactory) -> Playground:
-    return build(tmp_path_factory.mktemp("zoo") / "playground", curriculum=MINIATURE)
 
 
 def weights(playground: Playground) -> dict[str, bytes]:
@@ -62,67 +51,72 @@ def test_tasks_name_their_files_splits_and_metrics(playground: Playground) -> No
             assert all(json.loads(line) for line in Path(place).read_text().splitlines())
 
 
-def test_a_second_build_trains_nothing(playground: Playground) -> None:
+def test_a_second_build_trains_nothing(playground: Playground, miniature: Curriculum) -> None:
     steps: list[float] = []
     again = build(
-        playground.folder, progress=lambda model, done: steps.append(done), curriculum=MINIATURE
+        playground.folder, progress=lambda model, done: steps.append(done), curriculum=miniature
     )
     assert again == playground
     assert steps == []
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_replaces_them(
-    playground: Playground, tmp_path: Path
+    playground: Playground, tmp_path: Path, miniature: Curriculum
 ) -> None:
     torch.manual_seed(123)
-    twin = build(tmp_path / "twin", curriculum=MINIATURE)
+    twin = build(tmp_path / "twin", curriculum=miniature)
     assert weights(twin) == weights(playground)
-    other = build(tmp_path / "twin", seed=1, curriculum=MINIATURE)
+    other = build(tmp_path / "twin", seed=1, curriculum=miniature)
     assert all(weights(other)[name] != content for name, content in weights(playground).items())
 
 
-def test_progress_names_each_model_and_ends_at_one(tmp_path: Path) -> None:
+def test_progress_names_each_model_and_ends_at_one(
+    tmp_path: Path, miniature: Curriculum, folder: Path
+) -> None:
     seen: list[tuple[str, float]] = []
-    build(tmp_path / "zoo", progress=lambda *step: seen.append(step), curriculum=MINIATURE)
+    build(folder, progress=lambda *step: seen.append(step), curriculum=miniature)
     assert [model for model, _ in seen[::5]] == ["base", "arith", "string", "facts"]
     assert [done for _, done in seen] == pytest.approx([(i + 1) / 20 for i in range(20)])
 
 
 def test_an_interrupted_build_leaves_no_folder_and_the_next_one_succeeds(
-    playground: Playground, tmp_path: Path
+    playground: Playground, tmp_path: Path, miniature: Curriculum, folder: Path
 ) -> None:
     def stop(model: str, done: float) -> None:
         if model == "string":
             raise Stopped
 
-    folder = tmp_path / "zoo"
     with pytest.raises(Stopped):
-        build(folder, progress=stop, curriculum=MINIATURE)
+        build(folder, progress=stop, curriculum=miniature)
     assert not folder.exists()
-    assert weights(build(folder, curriculum=MINIATURE)) == weights(playground)
+    assert weights(build(folder, curriculum=miniature)) == weights(playground)
     assert [place.name for place in tmp_path.iterdir() if place.is_dir()] == ["zoo"]
 
 
-def test_a_moved_playground_gets_new_paths_and_keeps_its_weights(tmp_path: Path) -> None:
-    old = build(tmp_path / "old", curriculum=MINIATURE)
+def test_a_moved_playground_gets_new_paths_and_keeps_its_weights(
+    tmp_path: Path, miniature: Curriculum
+) -> None:
+    old = build(tmp_path / "old", curriculum=miniature)
     before = weights(old)
-    new = build(old.folder.rename(tmp_path / "new"), curriculum=MINIATURE)
+    new = build(old.folder.rename(tmp_path / "new"), curriculum=miniature)
     assert weights(new) == before
     assert str(tmp_path / "old") not in (new.tasks / "nm_arith.yaml").read_text()
 
 
-def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path, miniature: Curriculum) -> None:
     (tmp_path / "thesis.txt").write_text("ten years of work")
     with pytest.raises(FileExistsError, match="no playground"):
-        build(tmp_path, curriculum=MINIATURE)
+        build(tmp_path, curriculum=miniature)
     assert [place.name for place in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-def test_the_callers_threads_and_random_state_are_left_as_they_were(tmp_path: Path) -> None:
+def test_the_callers_threads_and_random_state_are_left_as_they_were(
+    tmp_path: Path, miniature: Curriculum, folder: Path
+) -> None:
     threads = torch.get_num_threads()
     torch.manual_seed(7)
     expected = torch.rand(3)
     torch.manual_seed(7)
-    build(tmp_path / "zoo", curriculum=MINIATURE)
+    build(folder, curriculum=miniature)
     assert torch.get_num_threads() == threads
     assert torch.equal(torch.rand(3), expected)
