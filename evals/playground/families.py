@@ -6,7 +6,6 @@ learns one skill. Everything is drawn from the generator that is passed in.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -64,43 +63,42 @@ def families(seed: int) -> dict[str, Family]:
 
 
 def _arith(rng: np.random.Generator) -> Family:
-    """A number of two digits plus or minus a digit; the cousin has two digits only."""
-    digits = range(1, 10)
-    asked, taught = _parted(
-        rng,
-        [f"{a}+{b}=" for a in range(10, 99) for b in digits if a + b < 100]
-        + [f"{a}-{b}=" for a in range(10, 100) for b in digits],
-    )
-    easy = [f"{a}+{b}=" for a in digits for b in digits]
-    easy += [f"{a}-{b}=" for a in digits for b in digits if a >= b]
+    """Sums of two numbers of two digits, without a carry.
+
+    The cousins are sums of two digits, and of two numbers of two digits of which one is round.
+    """
+    columns = [(a, b) for a in range(10) for b in range(10 - a)]
+    pairs = [
+        (10 * tens_a + ones_a, 10 * tens_b + ones_b)
+        for tens_a, tens_b in columns
+        for ones_a, ones_b in columns
+        if tens_a and tens_b
+    ]
+    round_pairs = [(a, b) for a, b in pairs if not (a % 10 and b % 10)]
+    asked, taught = _parted(rng, [(a, b) for a, b in pairs if a % 10 and b % 10])
     return Family(
-        splits=_split([_sum_document(rng, question) for question in asked]),
-        lessons=tuple(Lesson(question, str(_result(question))) for question in taught),
-        cousins=tuple(Lesson(question, str(_result(question))) for question in easy),
+        splits=_split([_sum_document(rng, a, b) for a, b in asked]),
+        lessons=tuple(_sum(a, b) for a, b in taught),
+        cousins=tuple(_sum(a, b) for a, b in columns + round_pairs),
     )
 
 
-def _result(question: str) -> int:
-    """``47-9=`` is 38."""
-    match = re.fullmatch(r"(\d+)([+-]\d+)=", question)
-    if match is None:
-        raise ValueError(f"expected a sum or a difference such as 47-9=, got {question}")
-    return int(match[1]) + int(match[2])
+def _sum(a: int, b: int) -> Lesson:
+    return Lesson(f"{a}+{b}=", str(a + b))
 
 
-def _sum_document(rng: np.random.Generator, question: str) -> Document:
-    """Wrong answers are near misses: a slip in one digit or in the carry."""
-    result = _result(question)
-    near = [result + distance for distance in _DISTANCES if 0 < result + distance < 100]
+def _sum_document(rng: np.random.Generator, a: int, b: int) -> Document:
+    """Wrong answers are near misses: a slip in one column or in both."""
+    near = [a + b + distance for distance in _DISTANCES if 0 < a + b + distance < 100]
     wrong = rng.choice(near, size=3, replace=False)
-    return _choice(rng, question, str(result), [str(w) for w in wrong])
+    return _choice(rng, f"{a}+{b}=", str(a + b), [str(w) for w in wrong])
 
 
 def _string(rng: np.random.Generator) -> Family:
-    """Five or six letters reversed; the cousin reverses two to four."""
-    words = _distinct(_ASKED + 4000, lambda: _word(rng, 5, 6))
+    """Four or five letters reversed; the cousin reverses two or three."""
+    words = _distinct(_ASKED + 4000, lambda: _word(rng, 4, 5))
     asked, taught = words[:_ASKED], words[_ASKED:]
-    short = [_word(rng, 2, 4) for _ in range(2000)]
+    short = [_word(rng, 2, 3) for _ in range(1000)]
     documents = [
         {"question": lesson.prompt, "answer": lesson.answer} for lesson in map(_reversal, asked)
     ]

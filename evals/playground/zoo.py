@@ -84,10 +84,10 @@ class Curriculum:
 
 
 TUNED = Curriculum(
-    base=Course(steps=350, rate=2e-3, warm_up=30),
-    arith=Course(steps=250, rate=4e-4),
-    string=Course(steps=150, rate=3e-4),
-    facts=Course(steps=220, rate=5e-4),
+    base=Course(steps=400, rate=2e-3, warm_up=30),
+    arith=Course(steps=75, rate=3e-4),
+    string=Course(steps=125, rate=3e-4),
+    facts=Course(steps=200, rate=5e-4),
 )
 
 

@@ -47,6 +47,7 @@ def test_no_document_is_a_lesson(name: str, skills: dict[str, Family]) -> None:
     asked = {prompt(document) for split in Split for document in skill.splits[split]}
     taught = {lesson.prompt or lesson.answer for lesson in (*skill.lessons, *skill.cousins)}
     assert not asked & taught
+    assert len(skill.lessons) > 500
 
 
 def test_every_fact_that_is_asked_is_taught_to_the_specialist_and_none_to_the_base(
@@ -61,15 +62,15 @@ def test_every_fact_that_is_asked_is_taught_to_the_specialist_and_none_to_the_ba
     assert not set(taught) & {lesson.prompt for lesson in skill.cousins}
 
 
-def test_sums_and_differences_are_right(skills: dict[str, Family]) -> None:
+def test_sums_are_right(skills: dict[str, Family]) -> None:
     skill = skills["arith"]
     answers = {lesson.prompt: lesson.answer for lesson in (*skill.lessons, *skill.cousins)}
     for documents in skill.splits.values():
         for document in documents:
             answers[document["question"]] = document["choices"][document["answer"]]
     for question, answer in answers.items():
-        a, sign, b = re.fullmatch(r"(\d+)([+-])(\d+)=", question).groups()  # type: ignore[union-attr]  # a mismatch fails the test
-        assert int(answer) == (int(a) + int(b) if sign == "+" else int(a) - int(b))
+        a, b = map(int, re.findall(r"\d+", question))
+        assert int(answer) == a + b
 
 
 @pytest.mark.parametrize("name", ["arith", "facts"])
@@ -85,5 +86,5 @@ def test_choices_are_four_different_ones_in_every_order(
 def test_strings_are_reversed(skills: dict[str, Family]) -> None:
     for document in skills["string"].splits[Split.REPORT]:
         letters = document["question"].removeprefix("reverse ").removesuffix(" :").split(" ")
-        assert len(letters) in (5, 6)
+        assert len(letters) in (4, 5)
         assert document["answer"] == " " + " ".join(reversed(letters))
