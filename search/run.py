@@ -62,8 +62,9 @@ def opening(space: SearchSpace) -> tuple[Candidate, ...]:
     """What every search measures first, whatever its optimizer.
 
     The baselines: the base, each parent, their uniform average, as they are. Then, where the
-    method's space does not contain a parent exactly, the nearest point that it has. A baseline
-    that the space contains carries its genome, so that optimizers learn from it.
+    method's space does not contain a baseline exactly, the nearest point that it has. A baseline
+    that the space contains carries its genome, so that optimizers learn from it. Last the middle
+    of the space, which for sums of task vectors is often better than all of these.
     """
     count = len(space.parents)
     one_hot = [tuple(float(i == j) for j in range(count)) for i in range(count)]
@@ -81,12 +82,16 @@ def opening(space: SearchSpace) -> tuple[Candidate, ...]:
         origin = Origin(move, detail={"name": label})
         recipes.append((mixture(space.parents, weight), origin, genome if exact else None))
         if genome is not None and not exact:
-            warm.append(
-                (space.decode(genome), Origin("warm_start", detail={"name": label}), genome)
-            )
+            warm.append((label, genome))
+    if space.dim:
+        warm.append(("middle", (0.5,) * space.dim))
+    recipes += [
+        (space.decode(genome), Origin("warm_start", detail={"name": label}), genome)
+        for label, genome in warm
+    ]
     return tuple(
         Candidate(ordinal, recipe, origin, genome)
-        for ordinal, (recipe, origin, genome) in enumerate([*recipes, *warm])
+        for ordinal, (recipe, origin, genome) in enumerate(recipes)
     )
 
 

@@ -81,6 +81,7 @@ def test_opening_measures_base_parents_and_average_then_warm_starts(
         (6, "warm_start", "reverse"),
         (7, "warm_start", "facts"),
         (8, "warm_start", "average"),
+        (9, "warm_start", "middle"),
     ]
 
 
@@ -90,7 +91,8 @@ def test_a_parent_that_the_space_contains_is_not_measured_twice(
     document["space"]["parameters"]["density"] = {"low": 0.1, "high": 1.0}
     space = SearchSpace(declaration, parse_spec(document), layout)
     candidates = opening(space)
-    assert [c.origin.move for c in candidates].count("warm_start") == 1  # the average
+    warm = [c.origin.detail["name"] for c in candidates if c.origin.move == "warm_start"]
+    assert warm == ["average", "middle"]
     parent = candidates[1]
     assert parent.genome is not None
     assert space.decode(parent.genome).at(0)["density"] == (1.0, 1.0, 1.0)

@@ -1,0 +1,241 @@
+"""The tour: from an empty folder to a downloaded checkpoint that scores what the service said.
+
+Everything goes through the doors that users have: the commands, and lm-eval's own for the proof.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from api.client import Client, Unreachable
+from api.schemas import CheckpointView, ObjectiveView, SearchDetail
+from api.settings import Settings
+from evals.playground import Playground, build
+
+# fp32 sums in another order: the last digits of a likelihood, never an accuracy.
+_TOLERANCE = 1e-5
+_START_S = 60.0
+
+
+class DemoFailed(RuntimeError):
+    """A step of the tour did not work; the message says which, and where to look."""
+
+
+def demo(
+    settings: Settings, out: Path, *, evaluations: int = 100, keep: bool = False, seed: int = 0
+) -> None:
+    """Build the playground, search it, download the best, and score that folder with lm-eval.
+
+    What exists is used again: the playground, a finished search of the same spec, downloaded files.
+
+    Args:
+        settings: of the service that is started; its home holds the playground.
+        out: folder for the spec, the service's log and the checkpoint (``best``).
+        evaluations: budget of the search.
+        keep: leave the service up.
+        seed: of the playground and of the search.
+
+    Raises:
+        DemoFailed: a step failed, or lm-eval's numbers are not ours.
+    """
+    console = Console(highlight=False)
+    out.mkdir(parents=True, exist_ok=True)
+    playground = _playground(console, settings.playground, seed)
+    spec = out / "spec.yaml"
+    spec.write_text(yaml.safe_dump(_spec(playground, evaluations, seed), sort_keys=False))
+    with _service(settings, out / "service.log", keep=keep) as url:
+        console.print(f"[bold]2[/] Dashboard: [link={url}]{url}[/]")
+        search = _search(console, url, spec)
+        _front(console, url, search)
+        checkpoint = _download(console, url, search, out / "best")
+        if keep:
+            console.print(f"The service stays up at {url}; stop it with: kill {_pid(out)}")
+    _proof(console, search.objectives, checkpoint, playground, out)
+
+
+def _playground(console: Console, folder: Path, seed: int) -> Playground:
+    started = time.monotonic()
+    with Progress(console=console, transient=True) as bar:
+        training = bar.add_task("[bold]1[/] Playground", total=1.0)
+        playground = build(
+            folder,
+            seed,
+            lambda model, done: bar.update(training, completed=done, description=model),
+        )
+    console.print(
+        f"[bold]1[/] Playground: a base and {', '.join(playground.parents)}, "
+        f"four tasks ({time.monotonic() - started:.0f} s)"
+    )
+    return playground
+
+
+def _spec(playground: Playground, evaluations: int, seed: int) -> dict[str, Any]:
+    return {
+        "name": "demo",
+        "base": {"path": str(playground.base)},
+        "parents": [{"name": name, "path": str(path)} for name, path in playground.parents.items()],
+        "method": "task_arithmetic",
+        "space": {
+            "blocks": {"layers": 1, "modules": ["attention", "mlp"]},
+            "parameters": {"weight": {"low": 0.0, "high": 1.5}},
+        },
+        "objectives": [
+            objective.model_dump(mode="json", exclude_defaults=True)
+            for objective in playground.objectives
+        ],
+        "optimizer": {"name": "cma_es"},
+        "budget": {"evaluations": evaluations, "parallel": 4},
+        "dtype": "float32",
+        "seed": seed,
+    }
+
+
+@contextmanager
+def _service(settings: Settings, log: Path, *, keep: bool) -> Iterator[str]:
+    """A running service at the settings' address: one that a tour left up before, or a new one."""
+    url = f"http://{settings.host}:{settings.port}"
+    with Client(url) as client:
+        if _ready(client) and _pid(log.parent):
+            yield url
+            return
+        if _ready(client):
+            raise DemoFailed(f"{url} is taken by another service; set NICHEMERGE_PORT")
+        environment = {**os.environ, "NICHEMERGE_HOME": str(settings.home)}
+        command = [sys.executable, "-m", "api.cli", "serve", "--port", str(settings.port)]
+        with log.open("ab") as sink:
+            process = subprocess.Popen(  # noqa: S603  # our own command line
+                command, stdout=sink, stderr=sink, env=environment, start_new_session=True
+            )
+        (log.parent / "service.pid").write_text(str(process.pid))
+        try:
+            _wait(client, process, log)
+            yield url
+        finally:
+            if not keep:
+                process.send_signal(signal.SIGTERM)
+                process.wait()
+                (log.parent / "service.pid").unlink()
+
+
+def _ready(client: Client) -> bool:
+    try:
+        return client.ready()
+    except Unreachable:
+        return False
+
+
+def _pid(out: Path) -> int | None:
+    """Process of the service that a tour with the same output folder left up, if it lives."""
+    try:
+        pid = int((out / "service.pid").read_text())
+        os.kill(pid, 0)
+    except (FileNotFoundError, ValueError, ProcessLookupError):
+        return None
+    return pid
+
+
+def _wait(client: Client, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + _START_S
+    while not _ready(client):
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise DemoFailed(f"the service did not start; see {log}")
+        time.sleep(0.2)
+
+
+def _search(console: Console, url: str, spec: Path) -> SearchDetail:
+    search = SearchDetail.model_validate_json(
+        _nichemerge(url, "submit", str(spec), "--key", "demo", "--json", capture=True)
+    )
+    console.print(f"[bold]3[/] Search: {url}/#/searches/{search.id}")
+    _nichemerge(url, "watch", search.id)
+    with Client(url) as client:
+        return client.search(search.id)
+
+
+def _front(console: Console, url: str, search: SearchDetail) -> None:
+    console.print("[bold]4[/] The front, beside what there was (search split)")
+    _nichemerge(url, "front", search.id)
+
+
+def _download(console: Console, url: str, search: SearchDetail, folder: Path) -> CheckpointView:
+    if search.best is None:
+        raise DemoFailed(f"the search {search.id} has no scored candidate")
+    console.print(f"[bold]5[/] Best: {search.best.label}, downloaded to {folder}")
+    _nichemerge(url, "download", search.id, "--out", str(folder))
+    with Client(url) as client:
+        return client.checkpoint(search.id, search.best.ordinal)
+
+
+def _proof(
+    console: Console,
+    objectives: list[ObjectiveView],
+    checkpoint: CheckpointView,
+    playground: Playground,
+    out: Path,
+) -> None:
+    """Score the folder with the stock command in a fresh process, and compare."""
+    with console.status("[bold]6[/] Scoring the folder with the stock lm_eval command"):
+        stock = _lm_eval(out, playground, sorted({o.task for o in objectives}))
+    table = Table(title="6 The same folder, scored by us and by lm_eval (report split)")
+    for heading in ("objective", "nichemerge", "lm_eval"):
+        table.add_column(heading, justify="left" if heading == "objective" else "right")
+    differ = []
+    for objective in objectives:
+        ours = checkpoint.scores[objective.key].value
+        theirs = float(stock[objective.task][f"{objective.metric},none"])
+        table.add_row(objective.key, f"{ours:.4f}", f"{theirs:.4f}")
+        if ours is None or not math.isclose(ours, theirs, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE):
+            differ.append(objective.key)
+    console.print(table)
+    if differ:
+        raise DemoFailed(f"lm_eval's numbers are not ours: {', '.join(differ)}")
+    console.print("The numbers are equal.")
+
+
+def _lm_eval(out: Path, playground: Playground, tasks: list[str]) -> Mapping[str, Any]:
+    """Results by task of ``lm_eval`` on the downloaded folder."""
+    results = out / "lm_eval"
+    earlier = set(results.rglob("results_*.json"))
+    command = [
+        *(sys.executable, "-m", "lm_eval", "--model", "hf"),
+        *("--model_args", f"pretrained={out / 'best'},dtype=float32"),
+        *("--tasks", ",".join(tasks), "--include_path", str(playground.tasks)),
+        *("--device", "cpu", "--batch_size", "32", "--output_path", str(results)),
+    ]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+    done = subprocess.run(  # noqa: S603  # our own command line
+        command, env=environment, capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise DemoFailed(f"lm_eval failed:\n{done.stderr[-2000:]}")
+    (written,) = set(results.rglob("results_*.json")) - earlier
+    found: Mapping[str, Any] = json.loads(written.read_text())["results"]
+    return found
+
+
+def _nichemerge(url: str, *arguments: str, capture: bool = False) -> str:
+    """Run one of our own commands as a user would; its output, where it is not for the user."""
+    done = subprocess.run(  # noqa: S603  # our own command line
+        [sys.executable, "-m", "api.cli", *arguments, "--server", url],
+        stdout=subprocess.PIPE if capture else None,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise DemoFailed(f"'nichemerge {' '.join(arguments)}' failed")
+    return done.stdout or ""
