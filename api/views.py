@@ -69,7 +69,9 @@ def candidate_view(entry: Entry, search: Search, *, on_front: bool) -> Candidate
     return CandidateView(**_candidate(entry, search), on_front=on_front)
 
 
-def candidate_detail(entry: Entry, search: Search, *, on_front: bool) -> CandidateDetail:
+def candidate_detail(
+    entry: Entry, search: Search, *, on_front: bool, checkpoint: Checkpoint | None
+) -> CandidateDetail:
     """One candidate whole."""
     submission = search.submission
     zoo = submission.zoo
@@ -79,6 +81,7 @@ def candidate_detail(entry: Entry, search: Search, *, on_front: bool) -> Candida
         on_front=on_front,
         recipe=recipe,
         mergekit=mergekit_yaml(recipe, submission.layout, {"base": zoo.base, **dict(zoo.parents)}),
+        checkpoint=None if checkpoint is None else checkpoint.state,
     )
 
 

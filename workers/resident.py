@@ -13,10 +13,12 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    GenerationConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 from transformers.initialization import no_init_weights
+from transformers.utils import GENERATION_CONFIG_NAME
 
 from evals.evaluator import Evaluator
 from evals.suite import Suite
@@ -103,6 +105,9 @@ def empty_model(folder: Path, dtype: str, device: str) -> PreTrainedModel:
     with no_init_weights():
         model = build(config, dtype=getattr(torch, dtype), trust_remote_code=False)
     model.tie_weights()
+    if (folder / GENERATION_CONFIG_NAME).is_file():
+        # Where an answer ends and what is held against repetition are the checkpoint's to say.
+        model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
     return _ready(model, device)
 
 

@@ -34,11 +34,11 @@ def list_candidates(
 def show_candidate(search_id: SearchId, ordinal: Ordinal, here: Here) -> CandidateDetail:
     """One candidate, with its recipe and mergekit's YAML for it where there is one."""
     with here.readings.open(search_id) as reading:
-        front = frozenset(reading.standings.front)
+        on_front = ordinal in reading.standings.front
+        checkpoint = reading.progress.checkpoints.get(ordinal)
         search = reading.search
-    return candidate_detail(
-        entry_or_404(here, search_id, ordinal), search, on_front=ordinal in front
-    )
+    entry = entry_or_404(here, search_id, ordinal)
+    return candidate_detail(entry, search, on_front=on_front, checkpoint=checkpoint)
 
 
 def entry_or_404(here: Service, search_id: str, ordinal: int) -> Entry:
