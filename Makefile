@@ -20,7 +20,7 @@ demo: install
 	$(BIN)/nichemerge demo $(ARGS)
 
 test: install lint
-	$(BIN)/pytest -n 2 --dist worksteal $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
 
 lint: install
 	$(BIN)/ruff check .

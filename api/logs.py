@@ -15,7 +15,11 @@ class Fields(logging.Formatter):
     """Appends what was given as ``extra`` as ``name=value``."""
 
     def format(self, record: logging.LogRecord) -> str:
-        fields = {k: v for k, v in record.__dict__.items() if k not in _STANDARD}
+        fields = {
+            name: value
+            for name, value in record.__dict__.items()
+            if name not in _STANDARD and not name.startswith("_")  # Ray stamps every record
+        }
         line = super().format(record)
         text = " ".join(f"{name}={value!r}" for name, value in fields.items())
         return f"{line} [{text}]" if text else line

@@ -37,17 +37,17 @@ def test_the_example_spec_names_a_method_and_an_optimizer_that_exist(
     optimizers[spec.optimizer.name].options.model_validate(spec.optimizer.options)
 
 
-@pytest.mark.parametrize("method", methods, ids=lambda method: method.name)
+@pytest.mark.parametrize("method", list(methods), ids=lambda method: method.name)
 def test_methods_are_in_the_table(method: Any) -> None:
     declaration = method.declaration
     assert f"| `{declaration.name}` | {declaration.summary} | {declaration.source} |" in README
 
 
-@pytest.mark.parametrize("optimizer", optimizers, ids=lambda optimizer: optimizer.name)
+@pytest.mark.parametrize("optimizer", list(optimizers), ids=lambda optimizer: optimizer.name)
 def test_optimizers_are_in_the_table(optimizer: Any) -> None:
     assert f"| `{optimizer.name}` | {optimizer.summary} | {optimizer.source} |" in README
 
 
-@pytest.mark.parametrize("name", Settings.model_fields)
+@pytest.mark.parametrize("name", list(Settings.model_fields))
 def test_settings_are_in_the_table(name: str) -> None:
     assert f"| `NICHEMERGE_{name.upper()}` |" in README

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,8 @@ def _rows(scores: Scores, higher_is_better: Mapping[str, bool]) -> list[tuple[st
         higher = higher_is_better[key]
         value = score.value if higher else -score.value
         label = metric if higher else f"{metric} (lower is better)"
-        rows.append((task, label, f"{value:.4f}", f"{score.stderr:.4f}", str(score.count)))
+        stderr = f"{score.stderr:.4f}" if math.isfinite(score.stderr) else "–"
+        rows.append((task, label, f"{value:.4f}", stderr, str(score.count)))
     return rows
 
 
