@@ -1,4 +1,4 @@
-"""Databases for every test that wants one."""
+"""Databases, a browser and a trained playground for every test that wants one."""
 
 import tempfile
 from collections.abc import Iterator
@@ -6,7 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from evals.playground import Playground, build
+from tests.browser import base_url, browser_type_launch_args, watch, watched_page
 from tests.postgres import MISSING, Postgres
+
+__all__ = ["base_url", "browser_type_launch_args", "watch", "watched_page"]
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Playground:
+    """The playground of the demo; its parent folder can be the home of a service."""
+    return build(tmp_path_factory.mktemp("home") / "playground")
 
 
 @pytest.fixture(scope="session")

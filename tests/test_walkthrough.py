@@ -21,10 +21,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from api.client import Client
 from evals.playground import Playground
 from tests.api.dashboard import walk
-from tests.api.dashboard.conftest import Watch
+from tests.browser import Watch
 
 pytestmark = [pytest.mark.playground, pytest.mark.ray, pytest.mark.xdist_group("playground")]
-pytest_plugins = ["tests.api.dashboard.conftest"]
 
 
 @dataclass(frozen=True)

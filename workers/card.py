@@ -104,7 +104,7 @@ def _rows(scores: Scores, higher_is_better: Mapping[str, bool]) -> list[tuple[st
         higher = higher_is_better[key]
         value = score.value if higher else -score.value
         label = metric if higher else f"{metric} (lower is better)"
-        stderr = f"{score.stderr:.4f}" if math.isfinite(score.stderr) else "–"
+        stderr = f"{score.stderr:.4f}" if math.isfinite(score.stderr) else "n/a"
         rows.append((task, label, f"{value:.4f}", stderr, str(score.count)))
     return rows
 

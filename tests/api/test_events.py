@@ -5,8 +5,9 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import httpx
 import pytest
@@ -17,6 +18,8 @@ from api.settings import Settings
 from api.store import Store, UnknownSearch
 from tests.analytic import submission
 from tests.serving import problem_of, record, recorded, served
+
+Seen = TypeVar("Seen")
 
 
 @contextlib.asynccontextmanager
@@ -50,6 +53,12 @@ def parse(text: str) -> Iterator[dict[str, Any]]:
             yield event
 
 
+def _run(coroutine: Coroutine[Any, Any, Seen]) -> Seen:
+    """In a thread of its own: the thread of the tests may belong to a browser's event loop."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, coroutine).result()
+
+
 def test_a_viewer_gets_the_whole_log_in_order(store: Store) -> None:
     search_id = recorded(store, 9)
 
@@ -57,7 +66,7 @@ def test_a_viewer_gets_the_whole_log_in_order(store: Store) -> None:
         async with polled(store) as feeds:
             return await read(feeds, search_id, 0, until=10)
 
-    seen = asyncio.run(watch())
+    seen = _run(watch())
     assert [event["seq"] for event in seen] == list(range(1, 11))
     assert seen[0]["kind"] == "surveyed"
     assert seen[-1]["candidate"]["ordinal"] == 8
@@ -75,7 +84,7 @@ def test_a_viewer_resumes_after_any_event(store: Store) -> None:
             for after in range(10):
                 assert await read(feeds, search_id, after, until=10) == whole[after:]
 
-    asyncio.run(watch())
+    _run(watch())
 
 
 def test_new_entries_reach_those_who_wait(store: Store) -> None:
@@ -93,7 +102,7 @@ def test_new_entries_reach_those_who_wait(store: Store) -> None:
                 assert seen[-1]["state"] == "cancelled"
             assert feeds.viewers == 0
 
-    asyncio.run(watch())
+    _run(watch())
 
 
 def test_every_entry_is_encoded_once_for_all_viewers(
@@ -113,7 +122,7 @@ def test_every_entry_is_encoded_once_for_all_viewers(
         async with polled(store) as feeds:
             await asyncio.gather(*(read(feeds, search_id, 0, until=5) for _ in range(30)))
 
-    asyncio.run(watch())
+    _run(watch())
     assert encoded == [1, 2, 3, 4, 5]
 
 
@@ -124,9 +133,9 @@ def test_what_left_the_buffer_is_read_again(store: Store, monkeypatch: pytest.Mo
         async with polled(store) as feeds:
             return [await read(feeds, search_id, after, until=10) for after in (0, 3, 9)]
 
-    plenty = asyncio.run(watch())
+    plenty = _run(watch())
     monkeypatch.setattr(events, "_BUFFERED", 2)
-    assert asyncio.run(watch()) == plenty
+    assert _run(watch()) == plenty
 
 
 def test_silence_is_broken_by_comments(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,7 +149,7 @@ def test_silence_is_broken_by_comments(store: Store, monkeypatch: pytest.MonkeyP
             await stream.aclose()
             return chunks
 
-    assert asyncio.run(watch()) == [b"retry: 1000\n\n", *[b": still here\n\n"] * 3]
+    assert _run(watch()) == [b"retry: 1000\n\n", *[b": still here\n\n"] * 3]
 
 
 def test_streams_end_when_the_feeds_close(store: Store) -> None:
@@ -156,7 +165,7 @@ def test_streams_end_when_the_feeds_close(store: Store) -> None:
             ended = await asyncio.wait_for(asyncio.gather(*viewers), 2)
             return len(ended)
 
-    assert asyncio.run(watch()) == 10
+    assert _run(watch()) == 10
 
 
 def test_the_store_may_be_away_for_a_while(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,7 +189,7 @@ def test_the_store_may_be_away_for_a_while(store: Store, monkeypatch: pytest.Mon
             store.append(search_id, "pause")
             return await asyncio.wait_for(viewer, 5)
 
-    assert [event["kind"] for event in asyncio.run(watch())] == ["pause"]
+    assert [event["kind"] for event in _run(watch())] == ["pause"]
 
 
 def test_an_unknown_search_is_a_problem_before_the_stream(settings: Settings, store: Store) -> None:

@@ -13,8 +13,8 @@ from playwright.sync_api import TimeoutError as Timeout
 
 from search.spec import SearchSpec, parse_spec
 from tests.api.dashboard import walk
-from tests.api.dashboard.conftest import Watch
 from tests.api.dashboard.fake_service import DASHBOARD, FakeService
+from tests.browser import Watch
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 

@@ -31,11 +31,6 @@ def playground(tmp_path_factory: pytest.TempPathFactory, miniature: Curriculum) 
     return build(tmp_path_factory.mktemp("zoo") / "playground", curriculum=miniature)
 
 
-@pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Playground:
-    return build(tmp_path_factory.mktemp("trained") / "playground")
-
-
 @pytest.fixture(scope="session", autouse=True)
 def _no_shared_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     import datasets

@@ -46,13 +46,13 @@ def test_it_starts_at_the_best_point_of_the_opening() -> None:
     def judge(candidate: Candidate) -> Outcome:
         return outcome(candidate, np.array([1.0 if candidate.ordinal == best.ordinal else 0.1]))
 
-    first = search(setup, 6, judge).candidates[5]
+    first = search(setup, 7, judge).candidates[6]
     assert np.abs(np.array(first.genome) - np.array(best.genome)).max() < 0.1
 
 
 def test_it_starts_at_the_average_while_the_opening_is_on_its_way() -> None:
     setup = replace(SETUP, options={"step": 0.01}, parallel=8)
-    first = search(setup, 6).candidates[5]
+    first = search(setup, 7).candidates[6]
     assert np.abs(np.array(first.genome) - 1 / 3).max() < 0.1
 
 
@@ -80,7 +80,7 @@ def test_a_run_that_can_learn_nothing_more_starts_again() -> None:
         return outcome(candidate, np.round(60 * np.exp([-loss(genome)])) / 60)
 
     def generations(judge: Judge) -> list[float]:
-        samples = search(SETUP, 450, judge).candidates[6:]
+        samples = search(SETUP, 900, judge).candidates[6:]
         return [float(candidate.origin.detail["generation"]) for candidate in samples]
 
     assert generations(coarse) != sorted(generations(coarse))

@@ -40,7 +40,7 @@ def test_it_assembles_what_single_merges_of_the_parents_cannot() -> None:
 
 
 def test_parents_are_merged_while_the_opening_is_on_its_way() -> None:
-    child = search(replace(LINEAR, parallel=8), 6).candidates[5]
+    child = search(replace(LINEAR, parallel=8), 7).candidates[6]
     assert child.origin.move == "crossover"
     first, second = child.origin.parents
     assert first != second
