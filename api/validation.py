@@ -243,7 +243,7 @@ def _in_roots(path: str, where: str, roots: Sequence[Path]) -> Path:
     folder = next((c for c in inside if _is_folder(c)), None)
     if folder is None and len(inside) < len(candidates):
         message = (
-            f"'{path}' is outside of the model roots ({listed}); move the model there, or start "
+            f"'{path}' leads outside of the model roots ({listed}); move the model there, or start "
             "the server with its folder in NICHEMERGE_MODEL_ROOTS"
         )
         raise Invalid([Problem(field=where, message=message)])
@@ -271,7 +271,10 @@ def _check_links(folder: Path, where: str, roots: Sequence[Path]) -> None:
     for link in links:
         target = Path(link).resolve()
         if not any(target.is_relative_to(root) for root in roots):
-            message = f"its file '{Path(link).name}' is a link that leads out of the model roots"
+            message = (
+                f"its file '{Path(link).name}' is a link that leads out of the model roots; "
+                "put the file itself there"
+            )
             raise Invalid([Problem(field=where, message=message)])
 
 

@@ -92,7 +92,8 @@ def check(objectives: Sequence[Objective], folders: Sequence[Path]) -> list[Prob
     for index, objective in enumerate(objectives):
         field = f"objectives[{index}]"
         try:
-            known = _spellings(find(objective.task, folders))
+            task_file = find(objective.task, folders)
+            known = _spellings(task_file)
         except UnknownName as error:
             problems.append(Problem(field=f"{field}.task", message=str(error)))
         except Invalid as error:
@@ -102,7 +103,7 @@ def check(objectives: Sequence[Objective], folders: Sequence[Path]) -> list[Prob
             ]
         else:
             if objective.metric not in known:
-                near = suggestion(objective.metric, known)
+                near = suggestion(objective.metric, _listed(task_file))
                 message = f"task '{objective.task}' has no metric '{objective.metric}'; {near}"
                 problems.append(Problem(field=f"{field}.metric", message=message))
     return problems
@@ -326,14 +327,19 @@ def _spellings(task_file: TaskFile) -> dict[str, bool]:
     return metrics | with_filter
 
 
-def _info(task_file: TaskFile) -> TaskInfo:
+def _listed(task_file: TaskFile) -> dict[str, bool]:
+    """One spelling of each metric: with the filter only where there are several."""
     several = len(_filter_names(task_file)) > 1
-    metrics = {
+    return {
         spelling: higher
         for spelling, higher in _spellings(task_file).items()
         if ("," in spelling) == several
     }
+
+
+def _info(task_file: TaskFile) -> TaskInfo:
     config = task_file.config
+    metrics = _listed(task_file)
     return TaskInfo(config.task, config.output_type, metrics, example_counts(task_file))
 
 

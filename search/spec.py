@@ -160,30 +160,45 @@ class Budget(_Part):
     parallel: int = Field(default=8, ge=1, le=1024)
 
 
+def _differ_in_name(parents: tuple[Parent, ...]) -> tuple[Parent, ...]:
+    if twice := _repeated(parent.name for parent in parents):
+        raise ValueError(f"{twice} is the name of more than one; give each parent its own name")
+    return parents
+
+
+def _differ(objectives: tuple[Objective, ...]) -> tuple[Objective, ...]:
+    if twice := _repeated(objective.key for objective in objectives):
+        raise ValueError(f"{twice} is listed more than once; list each objective once")
+    return objectives
+
+
+def _repeated(names: Iterable[str]) -> str:
+    """The first name that comes again, in quotes; empty when all differ."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return f"'{name}'"
+        seen.add(name)
+    return ""
+
+
 class SearchSpec(_Part):
     """A whole search; the same spec and seed give the same candidates."""
 
     name: Name
     base: ModelRef
-    parents: tuple[Parent, ...] = Field(min_length=1, max_length=64)
+    parents: Annotated[tuple[Parent, ...], AfterValidator(_differ_in_name)] = Field(
+        min_length=1, max_length=64
+    )
     method: str = Field(min_length=1, max_length=100)
     space: Space = Space()
-    objectives: tuple[Objective, ...] = Field(min_length=1, max_length=16)
+    objectives: Annotated[tuple[Objective, ...], AfterValidator(_differ)] = Field(
+        min_length=1, max_length=16
+    )
     optimizer: OptimizerChoice
     budget: Budget
     dtype: DType = "auto"
     seed: int = Field(default=0, ge=0, lt=2**63)
-
-    @model_validator(mode="after")
-    def _no_duplicates(self) -> Self:
-        for what, names in (
-            ("parents", [parent.name for parent in self.parents]),
-            ("objectives", [objective.key for objective in self.objectives]),
-        ):
-            twice = sorted({name for name in names if names.count(name) > 1})
-            if twice:
-                raise ValueError(f"{what} must differ; given more than once: {', '.join(twice)}")
-        return self
 
     @property
     def digest(self) -> str:
@@ -213,7 +228,7 @@ def problems_of(error: ValidationError, model: type[BaseModel], prefix: str = ""
         prefix: path of the part that was validated, ending in a dot ("optimizer.").
     """
     problems = []
-    for item in error.errors(include_url=False, include_context=False):
+    for item in error.errors(include_url=False):
         location = [part for part in item["loc"] if not str(part).startswith("<")]
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
@@ -222,11 +237,20 @@ def problems_of(error: ValidationError, model: type[BaseModel], prefix: str = ""
             )
         elif item["type"] == "missing":
             message = "is required"
+        elif item["type"] in ("too_short", "too_long"):
+            message = _count_misfit(**item["ctx"])
         elif not isinstance(item["input"], dict | list | tuple | BaseModel):
             message += f" (got {_short(item['input'])})"
         field = (prefix + field_path(location)).removesuffix(".") or "spec"
         problems.append(Problem(field=field, message=message))
     return problems
+
+
+def _count_misfit(
+    *, actual_length: int, min_length: int = 0, max_length: int = 0, **_: object
+) -> str:
+    wanted = f"at most {max_length} are allowed" if max_length else f"name at least {min_length}"
+    return f"has {actual_length}; {wanted}"
 
 
 def field_path(location: Iterable[str | int]) -> str:

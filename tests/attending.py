@@ -20,8 +20,8 @@ def progress_of(store: Store, search_id: str) -> Progress:
     return progress
 
 
-class Finished(threading.Event):
-    """Set as soon as a search is finished: runs a controller for just as long, in one thread."""
+class Over(threading.Event):
+    """Set when a search has finished or failed: for controllers that run for just as long."""
 
     def __init__(self, store: Store, search_id: str) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class Finished(threading.Event):
 
     def is_set(self) -> bool:
         heads = {head.search_id: head.kind for head in self._store.heads()}
-        return heads[self._search_id] == "finished"
+        return heads[self._search_id] in ("finished", "failed")
 
 
 def controller_of(store: Store, fleet: Fleet, **settings: Any) -> Controller:

@@ -16,7 +16,7 @@ from search.optimizer import Options, Task, optimizers
 from search.outcome import Candidate, Origin, Outcome
 from search.spec import SearchSpec
 from tests.analytic import AnalyticFleet
-from tests.attending import Finished, controller_of
+from tests.attending import Over, controller_of
 
 
 class Moody:
@@ -52,7 +52,7 @@ def control(url: str, search_id: str, seed: int, lease_s: float, longest_s: floa
     store = Store(url)
     fleet = AnalyticFleet(seed=seed, longest_s=longest_s)
     controller = controller_of(store, fleet, poll_s=0.02, lease_s=lease_s)
-    controller.run(Finished(store, search_id))
+    controller.run(Over(store, search_id))
 
 
 def serve() -> None:

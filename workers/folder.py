@@ -104,13 +104,16 @@ def read_folder(where: str, path: Path) -> Folder:
     if not names:
         message = f"{path} is empty; expected config.json and {SINGLE}"
         return Folder(path, problems=(_problem(where, message),))
-    problems = [_problem(where, message) for message in _pickles(path, names)]
+    pickles = list(_pickles(path, names))
+    problems = [_problem(where, message) for message in pickles]
     config, wrong = _config(path, names)
     problems += [_problem(where, message) for message in wrong]
     tensors: dict[str, Tensor] = {}
     files: dict[str, str] = {}
-    for file, message in _weights(path, names, tensors, files):
-        problems.append(_problem(where, f"{file} {message}" if file else message))
+    # That there are no other weights than the pickle need not be said as well.
+    if not pickles or any(name in names for name in (SINGLE, INDEX)):
+        for file, message in _weights(path, names, tensors, files):
+            problems.append(_problem(where, f"{file} {message}" if file else message))
     if "quantization_config" not in config:
         problems += [_problem(where, message) for message in _unmergeable(tensors.values())]
     return Folder(path, config, tensors, files, _aliases(config, tensors), tuple(problems))

@@ -145,14 +145,15 @@ def _shapes(base: Folder, parent: Mapping[str, Tensor]) -> Iterator[str]:
     for name in sorted(tokens & set(other)):
         yield (
             f"has {parent[name].shape[0]} rows in '{name}' for the base's "
-            f"{base.tensors[name].shape[0]}: another vocabulary; resize its embeddings"
+            f"{base.tensors[name].shape[0]}: another vocabulary; if tokens were only added, cut it "
+            f"back with model.resize_token_embeddings({base.tensors[name].shape[0]})"
         )
     rest = [name for name in other if name not in tokens]
     if rest:
         name = min(rest)
         yield (
             f"has other shapes than the base in {some(rest)}: {_shape(parent[name])} for "
-            f"{_shape(base.tensors[name])}; is it a fine-tuned copy of this base?"
+            f"{_shape(base.tensors[name])}; name a model that was fine-tuned from this base"
         )
 
 
@@ -194,7 +195,7 @@ def _tokenizers(
         if vocabulary is None:
             continue
         problems += [
-            Problem(field=field, message=f"its tokenizer {text}; it speaks another vocabulary")
+            Problem(field=field, message=f"its tokenizer {text}; name a model with the base's")
             for text in differences(ours, vocabulary)
         ]
         if new := only_in(vocabulary, ours):

@@ -15,7 +15,7 @@ from api.store import Store, StoreDown
 from search.optimizer import optimizers
 from search.outcome import Candidate, Outcome
 from tests.analytic import AnalyticFleet, perform, submission
-from tests.attending import Finished, attending, controller_of, progress_of, wait_for
+from tests.attending import Over, attending, controller_of, progress_of, wait_for
 from workers.fleet import Fleet, FleetDown
 from workers.messages import Evaluate, Job, Rejected, Report, Survey
 
@@ -31,7 +31,7 @@ def store(sqlite_url: str) -> Iterator[Store]:
 
 def run_to_the_end(store: Store, search_id: str, fleet: Fleet | None = None) -> list[Outcome]:
     fleet = fleet or AnalyticFleet()
-    controller_of(store, fleet).run(Finished(store, search_id))
+    controller_of(store, fleet).run(Over(store, search_id))
     fleet.close()
     return everything(store, search_id)
 
@@ -326,7 +326,7 @@ def test_a_fleet_that_comes_back_loses_nothing(store: Store, expected: list[Outc
 
     search_id = store.create_search(submission(NSGA2))
     fleet = Flaky()
-    controller_of(store, fleet, patience_s=0.01).run(Finished(store, search_id))
+    controller_of(store, fleet, patience_s=0.01).run(Over(store, search_id))
     assert everything(store, search_id) == expected
     ids = [job.id for job in fleet.submitted]
     assert len(ids) == len(set(ids))
@@ -347,7 +347,7 @@ def test_a_database_that_comes_back_loses_no_report(
     store = Flaky(sqlite_url)
     search_id = store.create_search(submission(NSGA2))
     fleet = AnalyticFleet()
-    controller_of(store, fleet, patience_s=0.01).run(Finished(store, search_id))
+    controller_of(store, fleet, patience_s=0.01).run(Over(store, search_id))
     assert everything(store, search_id) == expected
     assert len(fleet.submitted) == 61
     store.close()

@@ -74,10 +74,19 @@ def test_bad_values_name_their_field(
     assert list(problems({**document, **change})) == [field]
 
 
-def test_duplicate_names_are_listed(document: dict[str, Any]) -> None:
+def test_a_name_that_comes_twice_is_a_problem_of_its_list(document: dict[str, Any]) -> None:
     twice = copy.deepcopy(document)
     twice["parents"][1]["name"] = "add"
-    assert "given more than once: add" in problems(twice)["spec"]
+    twice["objectives"][1] = twice["objectives"][0]
+    found = problems(twice)
+    assert found["parents"] == "'add' is the name of more than one; give each parent its own name"
+    assert "'nm_add/acc' is listed more than once" in found["objectives"]
+
+
+def test_lists_of_a_wrong_length_say_which_would_do(document: dict[str, Any]) -> None:
+    found = problems({**document, "parents": [], "objectives": document["objectives"] * 20})
+    assert found["parents"] == "has 0; name at least 1"
+    assert found["objectives"] == "has 40; at most 16 are allowed"
 
 
 def test_a_parent_cannot_be_called_base(document: dict[str, Any]) -> None:
