@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 import shutil
 import tarfile
@@ -16,6 +17,8 @@ from fsspec.implementations.local import LocalFileSystem
 
 from workers.fleet import Fleet
 from workers.messages import Export, Exported, Job, Rejected, Report
+
+_log = logging.getLogger(__name__)
 
 # Name -> (sha256, size in bytes).
 Manifest = Mapping[str, tuple[str, int]]
@@ -161,8 +164,9 @@ class Publishing:
             return report
         try:
             self._artifacts.publish(digest, report.result.files)
-        except OSError as error:
-            reason = f"the checkpoint could not be stored: {error}"
+        except Exception as error:  # noqa: BLE001  # every store behind fsspec has errors of its own
+            _log.exception("Not stored", extra={"event": "publish_failed", "job": report.job})
+            reason = f"the checkpoint could not be stored: {type(error).__name__}: {error}"
             return replace(report, result=Rejected(reason))
         return report
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import hmac
 import time
-from http.cookies import SimpleCookie
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 from starlette.datastructures import Headers
+from starlette.requests import cookie_parser
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -107,8 +107,9 @@ class Guard:
             return True
         if bearer is not None:
             return self._sessions.accepts_token(bearer)
-        cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-        return cookie is not None and self._sessions.accepts_cookie(cookie.value)
+        # Browsers send a host's cookies to all of its ports: other services' may be of any form.
+        cookie = cookie_parser(headers.get("cookie", "")).get(COOKIE)
+        return cookie is not None and self._sessions.accepts_cookie(cookie)
 
 
 _TOO_LARGE = f"The body is larger than {MAX_BODY_BYTES // 1024} KiB."

@@ -28,14 +28,17 @@ _FILE = {"application/octet-stream": _BINARY}
     responses=documented(404, 409),
 )
 def request_checkpoint(search_id: SearchId, ordinal: Ordinal, here: Here) -> CheckpointView:
-    """Ask for a candidate's weights; asking again changes nothing, unless it failed before."""
+    """Ask for a candidate's weights.
+
+    Asking again changes nothing, unless the last attempt failed or its files are gone.
+    """
     while True:
         entry, search, checkpoint, seq = _read(here, search_id, ordinal)
         if entry.outcome is None:
             raise Refusal(409, f"Candidate {ordinal} is not scored yet.")
         if entry.outcome.kind == "infeasible":
             raise Refusal(409, f"Candidate {ordinal} is infeasible; it has no weights.")
-        if checkpoint is not None and checkpoint.state != "failed":
+        if checkpoint is not None and not _is_lost(here, search_id, entry, checkpoint):
             return checkpoint_view(entry, search, checkpoint)
         here.store.append(search_id, "checkpoint_requested", ordinal=ordinal, after=seq)
 
@@ -116,8 +119,21 @@ def _stored(here: Service, search_id: str, ordinal: int) -> tuple[Entry, Manifes
         raise Refusal(409, f"The checkpoint failed: {checkpoint.body.get('reason', 'unknown')}")
     if checkpoint.state == "requested":
         raise Refusal(409, "The checkpoint is still being made.", headers={"Retry-After": "2"})
+    return entry, _manifest(checkpoint)
+
+
+def _is_lost(here: Service, search_id: str, entry: Entry, checkpoint: Checkpoint) -> bool:
+    """Whether a request has come to nothing, or what came of it is no longer there."""
+    if checkpoint.state == "stored":
+        digest = artifact_digest(search_id, entry.digest)
+        return not here.artifacts.holds(digest, _manifest(checkpoint))
+    return checkpoint.state == "failed"
+
+
+def _manifest(checkpoint: Checkpoint) -> Manifest:
+    """The files of a stored checkpoint."""
     files = checkpoint.body["files"]
-    return entry, {name: (sha256, size) for name, (sha256, size) in files.items()}
+    return {name: (sha256, size) for name, (sha256, size) in files.items()}
 
 
 def _never_requested(ordinal: int) -> Refusal:

@@ -39,8 +39,18 @@ def operations(client: TestClient) -> list[tuple[str, str]]:
         {"cookie": f"{COOKIE}=9999999999.{'0' * 64}"},
         {"cookie": f"{COOKIE}={TOKEN}"},
         {"cookie": f"{COOKIE}=\xb2.x".encode("latin-1")},
+        {"cookie": f"another/service=1; {COOKIE}=x"},
     ],
-    ids=["nothing", "wrong", "basic", "longer", "forged", "token as cookie", "odd digits"],
+    ids=[
+        "nothing",
+        "wrong",
+        "basic",
+        "longer",
+        "forged",
+        "token as cookie",
+        "odd digits",
+        "odd name",
+    ],
 )
 def test_every_operation_wants_the_token(guarded: TestClient, headers: Any) -> None:
     tried = 0

@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 
 from api.artifacts import Artifacts, Missing, Publishing, artifact_digest, tar_size
 from api.store import Store
-from tests.analytic import AnalyticFleet
-from tests.serving import FILES, problem_of, recorded, stored, write_files
-from workers.messages import Exported, Rejected
+from evals.suite import Split, Suite
+from search.recipe import mixture
+from tests.analytic import AnalyticFleet, submission
+from tests.serving import FILES, WritingFleet, problem_of, recorded, stored, write_files
+from workers.messages import Export, Exported, Job, Rejected
 
 WEIGHTS = "model.safetensors"
 CONTENT = FILES[WEIGHTS]
@@ -155,6 +157,12 @@ def test_files_that_are_gone_are_a_problem(
         answer = client.get(address)
         assert answer.status_code == 410
         problem_of(answer)
+    assert client.post(path).json()["state"] == "requested"
+
+
+def test_a_stored_checkpoint_is_not_made_again(client: TestClient, path: str) -> None:
+    """The control."""
+    assert client.post(path).json()["state"] == "stored"
 
 
 names = st.one_of(
@@ -208,11 +216,6 @@ def test_a_remote_store_gets_what_was_exported(tmp_path: Path) -> None:
 
 
 def test_exports_are_published_before_they_are_reported(tmp_path: Path) -> None:
-    from evals.suite import Split, Suite
-    from search.recipe import mixture
-    from tests.analytic import submission
-    from workers.messages import Export, Job
-
     class Writing(AnalyticFleet):
         def submit(self, job: Job) -> None:
             if isinstance(job.work, Export) and job.id == "whole":
@@ -238,3 +241,27 @@ def test_exports_are_published_before_they_are_reported(tmp_path: Path) -> None:
     assert isinstance(results["whole"], Exported)
     assert isinstance(results["lost"], Rejected)
     assert "could not be stored" in results["lost"].reason
+
+
+def test_a_store_that_fails_in_its_own_way_ends_nothing(tmp_path: Path) -> None:
+    class NoCredentials(Exception):
+        pass
+
+    class Locked(fsspec.AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
+        protocol = "locked"
+
+        def put_file(self, lpath: str, rpath: str, **_: Any) -> None:
+            raise NoCredentials("say who you are")
+
+    fsspec.register_implementation("locked", Locked, clobber=True)
+    locked = Artifacts("locked://checkpoints", staging=tmp_path / "staging")
+    fleet = Publishing(WritingFleet(), locked)
+    given_ = submission()
+    destination = str(locked.staging(artifact_digest("search", "recipe")))
+    suite = Suite(given_.spec.objectives, Split.REPORT)
+    work = Export(mixture(("add",), (1.0,)), suite, destination)
+    fleet.submit(Job("export", given_.zoo, work))
+    report = fleet.next_report(1.0)
+    assert report is not None
+    assert isinstance(report.result, Rejected)
+    assert report.result.reason.endswith("NoCredentials: say who you are")
