@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from api.progress import OUTCOMES
 from api.store.records import Event, Summary
-from search.pareto import front, hypervolume, reference_point
+from search.pareto import front, hypervolume, preference, reference_point, span
 from search.spec import BASE, SearchSpec
 
 _HISTORY = 500
@@ -91,10 +91,10 @@ class Standings:
         return [*self._history, (self._outcomes, newest)]
 
     def best(self, weights: Mapping[str, float] | None = None) -> int | None:
-        """The ordinal with the greatest weighted sum of objectives; the lowest of equals.
+        """The ordinal with the greatest weighted mean of objectives; the lowest of equals.
 
-        Each objective is measured in spans of the baselines, so that weights compare tasks and not
-        units. The sum is greatest on the front, whatever the weights.
+        Each objective is measured in spans of the baselines. The mean is greatest on the front,
+        whatever the weights.
 
         Args:
             weights: by objective, not negative, 0 where silent; those of the spec by default.
@@ -102,10 +102,11 @@ class Standings:
         self._settle()
         if len(self._ordinals) == 0:
             return None
+        baselines = self._baseline_matrix()
+        unit = np.ones(len(self._keys)) if baselines is None else span(baselines)
         wanted = self._weights if weights is None else weights
-        weight = np.array([wanted.get(key, 0.0) for key in self._keys])
-        totals = (self._points / self._span()) @ weight
-        return int(self._ordinals[totals >= totals.max()].min())
+        values = preference(self._points, [wanted.get(key, 0.0) for key in self._keys], unit)
+        return int(self._ordinals[values >= values.max()].min())
 
     def _point(self, scores: Mapping[str, Summary]) -> NDArray[np.float64] | None:
         if any(key not in scores or not math.isfinite(scores[key].value) for key in self._keys):
@@ -149,10 +150,3 @@ class Standings:
             return None
         points = [point for point in self._baseline_points.values() if point is not None]
         return np.stack(points) if points else None
-
-    def _span(self) -> NDArray[np.float64]:
-        points = self._baseline_matrix()
-        if points is None:
-            return np.ones(len(self._keys))
-        span = points.max(axis=0) - points.min(axis=0)
-        return np.asarray(np.where(span > 0, span, np.maximum(np.abs(points[0]), 1e-9)))

@@ -32,8 +32,6 @@ from search.method import MethodDeclaration, Parameter
 from search.optimizer import OptimizerClass
 from workers.mergekit import mergekit_yaml
 
-_NAMED = frozenset({"base", "parent", "average"})
-
 
 def finite(value: float | None) -> float | None:
     """JSON has no NaN and no infinity: null stands for them."""
@@ -59,7 +57,7 @@ def score_views(
 def label(entry: Entry) -> str:
     """What plots call a candidate."""
     origin = entry.candidate.origin
-    if origin.move in _NAMED:
+    if origin.is_baseline:
         return str(origin.detail.get("name", origin.move))
     return f"#{entry.candidate.ordinal}"
 

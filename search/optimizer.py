@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from search.geometry import Geometry
 from search.outcome import Candidate, Origin, Outcome, Scored
+from search.pareto import preference
 from search.registry import Registry
 from search.space import Genome, SearchSpace
 from search.spec import Objective, SearchSpec
@@ -50,9 +51,9 @@ class Task:
         scores = np.array([outcome.scores[o.key].value for o in self.objectives], np.float64)
         return scores if np.isfinite(scores).all() else None
 
-    def preference(self, values: NDArray[np.float64]) -> float:
-        """One number: the mean of (objectives,) scores by the objectives' weights."""
-        return float(np.average(values, weights=[o.weight for o in self.objectives]))
+    def preference(self, values: NDArray[np.float64], unit: NDArray[np.float64]) -> float:
+        """One number: the mean of (objectives,) scores, in their units, by the spec's weights."""
+        return float(preference(values, [o.weight for o in self.objectives], unit))
 
     def candidate(self, ordinal: int, genome: Genome, origin: Origin) -> Candidate:
         """The candidate at a point of the space."""

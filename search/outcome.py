@@ -19,6 +19,11 @@ class Origin:
     parents: tuple[int, ...] = ()
     detail: Mapping[str, float | str] = field(default_factory=dict)
 
+    @property
+    def is_baseline(self) -> bool:
+        """Whether it is the base, a parent or their average, as they are."""
+        return self.move in ("base", "parent", "average")
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:

@@ -1,4 +1,4 @@
-"""CMA-ES on the weighted mean of the objectives."""
+"""CMA-ES on the weighted mean of the objectives, measured in spans of the baselines."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pydantic import Field
 
 from search.optimizer import Options, Task, needs_genes, optimizers
 from search.outcome import Candidate, Origin, Outcome
+from search.pareto import span
 from search.space import Genome
 from search.spec import SearchSpec
 
@@ -51,6 +52,8 @@ class CMAES:
         self._options = options
         self._told = 0
         average = task.space.encode({"weight": 1.0 / len(task.space.parents)})
+        self._opening: list[tuple[Candidate, NDArray[np.float64]]] = []
+        self._unit = np.ones(len(task.objectives))
         self._best: tuple[float, Genome] = (-np.inf, average)
         self._generation: list[tuple[Genome, float | None]] = []
         self._restarts = 0
@@ -71,21 +74,39 @@ class CMAES:
     def tell(self, outcome: Outcome) -> None:
         self._told += 1
         values = self._task.values(outcome)
-        value = None if values is None else self._task.preference(values)
+        if self._told <= self._task.opening:
+            if values is not None:
+                self._opening.append((outcome.candidate, values))
+            if self._told == self._task.opening:
+                self._open()
+            return
+        value = None if values is None else self._task.preference(values, self._unit)
         if outcome.candidate.genome is not None:
             genome = np.array(outcome.candidate.genome)
-            if value is not None and value > self._best[0]:
-                self._best = (value, genome)
-            if self._told > self._task.opening:
-                self._generation.append((genome, value))
-        if self._told == self._task.opening:
-            self._start()
-        elif len(self._generation) == self._strategy.popsize:
+            self._compare(genome, value)
+            self._generation.append((genome, value))
+        if len(self._generation) == self._strategy.popsize:
             self._advance()
 
     @staticmethod
     def problems(spec: SearchSpec, dim: int, options: CMAESOptions) -> Mapping[str, str]:  # noqa: ARG004  # only genes matter
         return needs_genes(dim)
+
+    def _open(self) -> None:
+        """Find out in which units to compare objectives, and from which genome to start."""
+        baselines = [values for candidate, values in self._opening if candidate.origin.is_baseline]
+        self._unit = span(np.reshape(baselines, (-1, len(self._task.objectives))))
+        for candidate, values in self._opening:
+            if candidate.genome is not None:
+                value = self._task.preference(values, self._unit)
+                self._compare(np.array(candidate.genome), value)
+        self._opening.clear()
+        self._start()
+
+    def _compare(self, genome: Genome, value: float | None) -> None:
+        """Remember the best genome."""
+        if value is not None and value > self._best[0]:
+            self._best = (value, genome)
 
     def _start(self) -> None:
         """A new distribution around the best genome that was told, else the uniform average."""

@@ -13,6 +13,8 @@ from search.run import opening
 from tests.search.optimizers.analytic import Judge, Setup, outcome, search
 
 SETUP = Setup("cma_es", blocks=2, objectives=1)
+# The first ordinal that is asked of the optimizer.
+FIRST = len(opening(SETUP.space))
 
 
 def loss(genome: np.ndarray) -> float:
@@ -46,13 +48,13 @@ def test_it_starts_at_the_best_point_of_the_opening() -> None:
     def judge(candidate: Candidate) -> Outcome:
         return outcome(candidate, np.array([1.0 if candidate.ordinal == best.ordinal else 0.1]))
 
-    first = search(setup, 7, judge).candidates[6]
+    first = search(setup, FIRST + 1, judge).candidates[FIRST]
     assert np.abs(np.array(first.genome) - np.array(best.genome)).max() < 0.1
 
 
 def test_it_starts_at_the_average_while_the_opening_is_on_its_way() -> None:
     setup = replace(SETUP, options={"step": 0.01}, parallel=8)
-    first = search(setup, 7).candidates[6]
+    first = search(setup, FIRST + 1).candidates[FIRST]
     assert np.abs(np.array(first.genome) - 1 / 3).max() < 0.1
 
 
@@ -73,14 +75,14 @@ def test_it_goes_on_where_a_third_of_the_candidates_fails() -> None:
 
 
 def test_a_run_that_can_learn_nothing_more_starts_again() -> None:
-    """Scores of 60 examples do not tell good candidates apart; the control is one that does."""
+    """Scores of 20 examples do not tell good candidates apart; the control is one that does."""
 
     def coarse(candidate: Candidate) -> Outcome:
         genome = np.zeros(6) if candidate.genome is None else np.array(candidate.genome)
-        return outcome(candidate, np.round(60 * np.exp([-loss(genome)])) / 60)
+        return outcome(candidate, np.round(20 * np.exp([-loss(genome)])) / 20)
 
     def generations(judge: Judge) -> list[float]:
-        samples = search(SETUP, 900, judge).candidates[6:]
+        samples = search(SETUP, 450, judge).candidates[FIRST:]
         return [float(candidate.origin.detail["generation"]) for candidate in samples]
 
     assert generations(coarse) != sorted(generations(coarse))
@@ -91,7 +93,20 @@ def test_objectives_count_by_their_weights() -> None:
     task = Setup("cma_es", objectives=2).task()
     heavy, light = task.objectives[0].model_copy(update={"weight": 4.0}), task.objectives[1]
     weighted = replace(task, objectives=(heavy, light))
-    assert weighted.preference(np.array([1.0, 0.0])) == pytest.approx(0.8)
+    assert weighted.preference(np.array([1.0, 0.0]), np.ones(2)) == pytest.approx(0.8)
+
+
+def test_objectives_count_alike_whatever_their_units() -> None:
+    """As in what the service then calls the best: one per mille, the other in hundreds."""
+    setup = replace(SETUP, objectives=2, options={"step": 0.01})
+    better, worse = opening(setup.space)[2:0:-1]
+
+    def judge(candidate: Candidate) -> Outcome:
+        gains = {better.ordinal: (0.001, 10.0), worse.ordinal: (0.0, 100.0), 0: (-0.001, -100.0)}
+        return outcome(candidate, np.array(gains.get(candidate.ordinal, (-0.001, -90.0))))
+
+    first = search(setup, FIRST + 1, judge).candidates[FIRST]
+    assert np.abs(np.array(first.genome) - np.array(better.genome)).max() < 0.1
 
 
 def test_origins_say_from_which_generation() -> None:
