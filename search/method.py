@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
+
+from search.problems import Problem
+from search.registry import suggestion
+from search.spec import Range
 
 Kind = Literal["float", "flag", "choice"]
 
@@ -46,6 +51,33 @@ class Parameter:
             return f"at least {self.minimum:g}"
         return f"between {self.minimum:g} and {self.maximum:g}"
 
+    def misfit(self, setting: object, parents: int) -> str | None:
+        """Why a value, a tuple with one per parent, or a range does not fit; None when it does."""
+        match self.kind, setting:
+            case ("flag", _):
+                fits = isinstance(setting, bool)
+                return None if fits else "is either true or false, and cannot be searched"
+            case ("choice", _):
+                fits = setting in self.choices
+                return None if fits else f"is one of {', '.join(self.choices)}, and never searched"
+            case (_, Range(low=low, high=high)):
+                return self._outside((low, high))
+            case (_, tuple() as values):
+                if not self.per_parent:
+                    return "is one number for all parents, not a list"
+                if len(values) != parents:
+                    return f"has {len(values)} numbers for {parents} parents"
+                return self._outside(values)
+        return self._outside((setting,))
+
+    def _outside(self, values: Iterable[object]) -> str | None:
+        for value in values:
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                return f"is a number or a range, not {value!r}"
+            if not (math.isfinite(value) and self.minimum <= value <= self.maximum):
+                return f"is {value:g}, but must be {self.limits}: {self.description}"
+        return None
+
 
 @dataclass(frozen=True, slots=True)
 class MethodDeclaration:
@@ -85,6 +117,29 @@ class MethodDeclaration:
         if most is None:
             return f"at least {least} parents"
         return f"exactly {least} parents" if least == most else f"{least} to {most} parents"
+
+    def problems(
+        self, settings: Mapping[str, object], parents: int, *, prefix: str
+    ) -> list[Problem]:
+        """What is wrong with settings of parameters and with the number of parents.
+
+        Args:
+            settings: by parameter; those that are silent have their defaults.
+            parents: how many there are.
+            prefix: of the fields of parameters, ending in a dot.
+        """
+        problems = []
+        if not self.takes(parents):
+            message = f"'{self.name}' takes {self.parent_count}, not {parents}"
+            problems.append(Problem(field="parents", message=message))
+        known = {parameter.name: parameter for parameter in self.parameters}
+        for name, setting in settings.items():
+            if name not in known:
+                message = f"'{self.name}' has no such parameter; {suggestion(name, known)}"
+                problems.append(Problem(field=prefix + name, message=message))
+            elif (misfit := known[name].misfit(setting, parents)) is not None:
+                problems.append(Problem(field=prefix + name, message=misfit))
+        return problems
 
     def parameter(self, name: str) -> Parameter:
         """The parameter called ``name``; KeyError when there is none."""

@@ -99,8 +99,8 @@ def _warm_start(space: SearchSpace, weight: tuple[float, ...]) -> tuple[float, .
     """The point of the space nearest to a mixture, or None when no weight is searched."""
     if all(gene.parameter != "weight" for gene in space.genes):
         return None
-    values: dict[str, object] = {**(space.declaration.parent_values or {}), "weight": weight}
-    return tuple(float(u) for u in space.encode(values))  # type: ignore[arg-type]
+    values = {**(space.declaration.parent_values or {}), "weight": weight}
+    return tuple(float(u) for u in space.encode(values))
 
 
 def _contains(space: SearchSpace, weight: tuple[float, ...], move: str) -> bool:

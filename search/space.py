@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 
 from search.layout import Layout
 from search.method import MethodDeclaration, Parameter
-from search.problems import Invalid, Problem
+from search.problems import Invalid
 from search.recipe import Recipe, Value
-from search.registry import suggestion
-from search.spec import Range, SearchSpec, Setting
+from search.spec import Range, SearchSpec
 
 # A point of the unit cube, (dim,) float64.
 Genome = NDArray[np.float64]
@@ -66,7 +65,8 @@ class SearchSpace:
     """
 
     def __init__(self, declaration: MethodDeclaration, spec: SearchSpec, layout: Layout) -> None:
-        problems = _check(declaration, spec)
+        given = spec.space.parameters
+        problems = declaration.problems(given, len(spec.parents), prefix="space.parameters.")
         if problems:
             raise Invalid(problems)
         self.declaration = declaration
@@ -74,7 +74,7 @@ class SearchSpace:
         self.partition = spec.space.blocks
         self.seed = spec.seed
         self.blocks = tuple(block.name for block in layout.blocks(self.partition))
-        self._given = spec.space.parameters
+        self._given = given
         self.genes = tuple(self._genes())
 
     @property
@@ -125,7 +125,7 @@ class SearchSpace:
             seed=self.seed,
         )
 
-    def encode(self, values: dict[str, float | Sequence[float]]) -> Genome:
+    def encode(self, values: Mapping[str, float | Sequence[float]]) -> Genome:
         """The point nearest to parameter values that hold in every block; else defaults."""
         genome = np.empty(self.dim)
         for position, gene in enumerate(self.genes):
@@ -137,7 +137,7 @@ class SearchSpace:
             genome[position] = gene.unit(float(value))
         return genome
 
-    def reaches(self, values: dict[str, float | bool | Sequence[float]]) -> bool:
+    def reaches(self, values: Mapping[str, float | Sequence[float]]) -> bool:
         """Whether parameters can take exactly these values, in every block."""
         return all(
             self._reaches(self.declaration.parameter(name), value) for name, value in values.items()
@@ -181,52 +181,3 @@ class SearchSpace:
         if parameter.kind == "float":
             return float(given)
         return given
-
-
-def _check(declaration: MethodDeclaration, spec: SearchSpec) -> list[Problem]:
-    problems = []
-    count = len(spec.parents)
-    if not declaration.takes(count):
-        message = f"'{declaration.name}' takes {declaration.parent_count}, not {count}"
-        problems.append(Problem(field="parents", message=message))
-    known = {parameter.name: parameter for parameter in declaration.parameters}
-    for name, setting in spec.space.parameters.items():
-        field = f"space.parameters.{name}"
-        if name not in known:
-            message = f"'{declaration.name}' has no such parameter; {suggestion(name, known)}"
-            problems.append(Problem(field=field, message=message))
-        elif (misfit := _misfit(known[name], setting, count)) is not None:
-            problems.append(Problem(field=field, message=misfit))
-    return problems
-
-
-def _misfit(parameter: Parameter, setting: Setting, parents: int) -> str | None:
-    """Why a setting does not fit a parameter, or None when it does."""
-    match parameter.kind, setting:
-        case ("flag", bool()):
-            return None
-        case ("flag", _):
-            return "is either true or false, and cannot be searched"
-        case ("choice", _):
-            if setting in parameter.choices:
-                return None
-            return f"is one of {', '.join(parameter.choices)}, and cannot be searched"
-        case (_, bool() | str()):
-            return f"is a number or a range, not {setting!r}"
-        case (_, tuple() as values):
-            if not parameter.per_parent:
-                return "is one number for all parents, not a list"
-            if len(values) != parents:
-                return f"has {len(values)} numbers for {parents} parents"
-            return _outside(parameter, values)
-        case (_, Range(low=low, high=high)):
-            return _outside(parameter, (low, high))
-        case (_, number):
-            return _outside(parameter, (number,))
-
-
-def _outside(parameter: Parameter, values: Iterable[float]) -> str | None:
-    for value in values:
-        if not parameter.minimum <= value <= parameter.maximum:
-            return f"is {value:g}, but must be {parameter.limits}: {parameter.description}"
-    return None

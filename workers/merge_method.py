@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from search.method import MethodDeclaration, Parameter
-from search.problems import Invalid, Problem
-from search.registry import Registry, suggestion
+from search.method import MethodDeclaration
+from search.problems import Invalid
+from search.registry import Registry
 
 # A merge function: (out, sources, **declared parameters). It writes the merged tensor into ``out``.
 # A parameter whose name is a keyword of Python takes an underscore (``lambda_``).
@@ -105,32 +105,16 @@ class MergeMethod:
             Invalid: unknown parameters, values of the wrong kind or outside of the declared limits,
                 a wrong number of values or of parents.
         """
-        problems = self._unknown(given)
-        if not self.declaration.takes(parents):
-            message = f"'{self.name}' takes {self.declaration.parent_count}, not {parents}"
-            problems.append(Problem(field="parents", message=message))
+        settings = {name: _listed(value) for name, value in given.items()}
+        if problems := self.declaration.problems(settings, parents, prefix="parameters."):
+            raise Invalid(problems)
         arguments = {}
         for parameter in self.declaration.parameters:
-            value = _listed(given.get(parameter.name, parameter.default))
-            if (misfit := _misfit(parameter, value, parents)) is not None:
-                problems.append(Problem(field=f"parameters.{parameter.name}", message=misfit))
+            value = settings.get(parameter.name, parameter.default)
             if parameter.per_parent and not isinstance(value, tuple):
                 value = (value,) * parents
             arguments[parameter.name] = value
-        if problems:
-            raise Invalid(problems)
         return arguments
-
-    def _unknown(self, given: Given) -> list[Problem]:
-        known = [parameter.name for parameter in self.declaration.parameters]
-        return [
-            Problem(
-                field=f"parameters.{name}",
-                message=f"'{self.name}' has no such parameter; {suggestion(name, known)}",
-            )
-            for name in given
-            if name not in known
-        ]
 
 
 methods: Registry[MergeMethod] = Registry("merge method", "workers.methods")
@@ -152,22 +136,3 @@ def _keyword(name: str) -> str:
 
 def _listed(value: Any) -> Any:
     return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
-
-
-def _misfit(parameter: Parameter, value: Any, parents: int) -> str | None:
-    """Why a value does not fit a parameter, or None when it does."""
-    match parameter.kind:
-        case "flag":
-            return None if isinstance(value, bool) else f"is either true or false, not {value!r}"
-        case "choice":
-            known = parameter.choices
-            return None if value in known else f"is one of {', '.join(known)}, not {value!r}"
-    listed = parameter.per_parent and isinstance(value, tuple)
-    if listed and len(value) != parents:
-        return f"has {len(value)} numbers for {parents} parents"
-    for number in value if listed else (value,):
-        if isinstance(number, bool) or not isinstance(number, int | float):
-            return f"is a number, not {number!r}"
-        if not parameter.minimum <= number <= parameter.maximum or abs(number) == float("inf"):
-            return f"is {number:g}, but must be {parameter.limits}: {parameter.description}"
-    return None

@@ -80,7 +80,7 @@ def test_genome_of_the_wrong_length_is_refused(space: SearchSpace) -> None:
             "normalize",
             "is either true or false, and cannot be searched",
         ),
-        ({"rescale": "l2"}, "rescale", "is one of l1, none, and cannot be searched"),
+        ({"rescale": "l2"}, "rescale", "is one of l1, none, and never searched"),
         ({"weight": True}, "weight", "is a number or a range, not True"),
     ],
 )

@@ -167,7 +167,7 @@ def test_all_problems_of_the_parameters_are_gathered(method: MergeMethod) -> Non
         ("ties", {"normalize": 1.0}, "is either true or false"),
         ("dare_ties", {"rescale": "l2"}, "is one of none, l1, 1/density"),
         ("slerp", {"t": 1.5}, "is 1.5, but must be between 0 and 1"),
-        ("slerp", {"t": [0.5, 0.5]}, "is a number"),
+        ("slerp", {"t": [0.5, 0.5]}, "is one number for all parents"),
         ("slerp", {"t": True}, "is a number"),
     ],
 )
