@@ -17,9 +17,9 @@ from search.recipe import Recipe, mixture
 from search.space import SearchSpace
 from search.spec import Budget, ModelRef, OptimizerChoice, Parent, SearchSpec
 from workers.bench import Row, candidate_rows, merge_rows
-from workers.checkpoint import preflight
 from workers.merge_method import methods
 from workers.messages import Zoo
+from workers.preflight import preflight
 
 _CANDIDATES = 8
 

@@ -14,19 +14,20 @@ from pydantic import ValidationError
 
 from api.documents import parse_json, parse_yaml
 from api.schemas import ScoreView
-from evals.evaluator import Unscorable
+from evals.requests import Unscorable
 from evals.score import score_folder
 from evals.suite import Split
 from search.problems import Invalid, Problem
 from search.recipe import Recipe
 from search.registry import UnknownName, suggestion
 from search.spec import BASE, DType, problems_of
-from workers.checkpoint import preflight, write_checkpoint
 from workers.materializer import merged_tensors
 from workers.merge_method import NotMergeable, methods
 from workers.mergekit import mergekit_yaml
 from workers.messages import Zoo
 from workers.parents import Parents
+from workers.preflight import preflight
+from workers.writing import write_checkpoint
 
 Files = Mapping[str, tuple[str, int]]
 

@@ -34,9 +34,9 @@ from search.spec import (
     parse_spec,
     problems_of,
 )
-from workers.checkpoint import Preflight, preflight
 from workers.merge_method import methods
 from workers.messages import Zoo
+from workers.preflight import Preflight, preflight
 
 Part = TypeVar("Part")
 Form = TypeVar("Form", bound=BaseModel)

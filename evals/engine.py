@@ -19,11 +19,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evals.encoding import EncodedPrompt, Encoder, Pair, Tokens
 from evals.generation import Generator
-from evals.generation import Unscorable as Unscorable
 from evals.harness import context_length
-from evals.requests import Answer, Continuation, Prompt, Request, Response, Text
+from evals.requests import Answer, Continuation, Prompt, Request, Response, Text, Unscorable
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 # How many tokens are in one forward pass. On a CPU more only spoils its caches.
 _BATCH_TOKENS = {"cpu": 2048, "cuda": 32_768}
@@ -86,7 +86,7 @@ class Plan:
         units: of each request that is scored.
         unit_count: of all requests.
         batches: forward passes, the longest rows first; split further when memory runs out.
-        prompts: batches of generation.
+        prompts: batches of generation; split likewise.
     """
 
     requests: Sequence[Request]
@@ -157,9 +157,7 @@ class Engine:
         """
         start = time.perf_counter()
         answers = self._score(plan)
-        texts: dict[int, str] = {}
-        for prompts in plan.prompts:
-            texts |= self._generator.write(prompts)
+        texts = self._write(plan)
         self.forward_s = time.perf_counter() - start
         responses: list[Response] = []
         for index, request in enumerate(plan.requests):
@@ -236,26 +234,26 @@ class Engine:
 
     def _score(self, plan: Plan) -> list[Answer]:
         """The answer to every unit of the plan."""
-        waiting, done, results = plan.batches[::-1], [], []
-        while waiting:
-            batch = waiting.pop()
-            try:
-                results.append(self._score_batch(batch))
-            except torch.OutOfMemoryError:
-                half = len(batch.rows) // 2
-                if not half:
-                    raise
-                waiting += [self._batch(batch.rows[half:]), self._batch(batch.rows[:half])]
-            else:
-                done.append(batch)
-        plan.batches = done  # what had to be split stays split
+        plan.batches, results = _as_memory_allows(plan.batches, self._score_batch, self._halves)
         answers = [Answer(0.0, greedy=False)] * plan.unit_count
-        for batch, result in zip(done, results, strict=True):
+        for batch, result in zip(plan.batches, results, strict=True):
             for unit, total, missed in zip(batch.units, *result.tolist(), strict=True):
                 if not math.isfinite(total):
                     raise Unscorable("the model's outputs are not finite")
                 answers[unit] = Answer(total, greedy=missed == 0)
         return answers
+
+    def _write(self, plan: Plan) -> dict[int, str]:
+        """The answer to every prompt, by index of request."""
+
+        def halves(prompts: Sequence[EncodedPrompt]) -> list[Sequence[EncodedPrompt]]:
+            return [half for half in _halved(prompts) if half]
+
+        plan.prompts, texts = _as_memory_allows(plan.prompts, self._generator.write, halves)
+        return {index: text for batch in texts for index, text in batch.items()}
+
+    def _halves(self, batch: _Batch) -> list[_Batch]:
+        return [self._batch(rows) for rows in _halved(batch.rows) if rows]
 
     def _score_batch(self, batch: _Batch) -> Tensor:
         """(2, units): log-likelihoods, and how many tokens greedy decoding would not have chosen.
@@ -301,6 +299,37 @@ def _only(head: torch.nn.Module, row: Tensor, column: Tensor) -> Iterator[None]:
         yield
     finally:
         handle.remove()
+
+
+def _as_memory_allows(
+    batches: Sequence[Item], work: Callable[[Item], Result], halves: Callable[[Item], list[Item]]
+) -> tuple[list[Item], list[Result]]:
+    """Work on batches one after the other, in halves where memory runs out.
+
+    Returns:
+        batches that fit, so that what had to be split stays split, and the result of each.
+
+    Raises:
+        torch.OutOfMemoryError: a batch that has no halves does not fit.
+    """
+    waiting, fitting, results = list(reversed(batches)), [], []
+    while waiting:
+        batch = waiting.pop()
+        try:
+            results.append(work(batch))
+        except torch.OutOfMemoryError:
+            parts = halves(batch)
+            if len(parts) < 2:
+                raise
+            waiting += reversed(parts)
+        else:
+            fitting.append(batch)
+    return fitting, results
+
+
+def _halved(items: Sequence[Item]) -> tuple[Sequence[Item], Sequence[Item]]:
+    middle = len(items) // 2
+    return items[:middle], items[middle:]
 
 
 def _within(

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evals import harness
 from evals.engine import Engine
-from evals.engine import Unscorable as Unscorable
+from evals.requests import Unscorable
 from evals.suite import Suite
 from search.outcome import Score, Scores
 

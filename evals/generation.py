@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import LogitsProcessor, PreTrainedModel, StoppingCriteria
 
 from evals.encoding import EncodedPrompt, Encoder
+from evals.requests import Unscorable
 
 # What a generation config may say without changing a greedy answer.
 _HARMLESS = frozenset(
@@ -20,10 +21,6 @@ _HARMLESS = frozenset(
     | {"output_attentions", "output_hidden_states"}
 )
 _ARGUMENTS = frozenset({"position_ids", "past_key_values", "logits_to_keep"})
-
-
-class Unscorable(Exception):
-    """The model cannot be scored, now or ever; the message says why."""
 
 
 class Generator:

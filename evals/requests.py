@@ -43,5 +43,9 @@ class Answer:
     greedy: bool
 
 
+class Unscorable(Exception):
+    """The model has no answer that means anything, now or ever; the message says why."""
+
+
 Request = Continuation | Text | Prompt
 Response = Answer | float | str

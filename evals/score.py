@@ -60,7 +60,7 @@ def score_folder(
 
     Raises:
         Invalid: when the folder or a task cannot be used.
-        evals.evaluator.Unscorable: when a score is not finite.
+        evals.requests.Unscorable: when a score is not finite.
     """
     objectives = tuple(task for task in tasks if isinstance(task, Objective))
     names = [task for task in tasks if isinstance(task, str)]

@@ -20,8 +20,8 @@ from search.layout import Layout
 from search.outcome import Candidate, Infeasible, Scored
 from search.spec import parse_spec
 from tests.analytic import AnalyticFleet, declaration, scores, submission
-from workers.checkpoint import Preflight
 from workers.messages import Export, Exported, Job, Report, Surveyed, Timings
+from workers.preflight import Preflight
 
 TOKEN = "a-token-of-thirty-two-characters"
 

@@ -14,12 +14,12 @@ import torch
 from evals.suite import Split, Suite
 from search.outcome import Scores
 from workers.card import model_card, public_names
-from workers.checkpoint import write_checkpoint
 from workers.materializer import merged_tensors
 from workers.mergekit import mergekit_yaml
 from workers.messages import Export, Exported, Rejected
 from workers.resident import Resident
 from workers.verify import Request, Unverified, disagreements, score_in_fresh_process
+from workers.writing import write_checkpoint
 
 # Examples of every task that the fresh process scores again.
 _CHECKED = 50

@@ -12,8 +12,7 @@ from search.layout import Piece
 from search.problems import Invalid
 from search.recipe import Recipe
 from search.spec import BASE
-from workers.merge_method import NotMergeable as NotMergeable
-from workers.merge_method import Sources, methods, require_finite
+from workers.merge_method import NotMergeable, Sources, methods, require_finite
 from workers.parents import Parents
 
 

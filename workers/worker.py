@@ -10,10 +10,10 @@ from typing import assert_never
 
 import torch
 
-from evals.evaluator import Unscorable
+from evals.requests import Unscorable
 from search.problems import Invalid
 from workers.export import export
-from workers.materializer import NotMergeable
+from workers.merge_method import NotMergeable
 from workers.messages import (
     Evaluate,
     Evaluated,

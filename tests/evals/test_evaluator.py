@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from evals import engine as engine_module
-from evals.engine import Engine, Unscorable
+from evals.engine import Engine
 from evals.evaluator import Evaluator
-from evals.requests import Continuation, Prompt, Request, Text
+from evals.requests import Continuation, Prompt, Request, Text, Unscorable
 from evals.suite import Split, Suite
 from search.outcome import Score
 from search.problems import Invalid
@@ -173,6 +173,28 @@ def test_batches_are_halved_when_memory_runs_out_and_stay_small(model: Any, toke
     model.register_forward_pre_hook(lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError))
     with pytest.raises(torch.OutOfMemoryError):
         engine.run(plan)
+
+
+def test_answers_are_written_in_smaller_batches_when_memory_runs_out(
+    model: Any, tokenizer: Any
+) -> None:
+    engine = Engine(model, tokenizer)
+    requests = [Prompt(text, ("e",), 6) for text in ("ab", "cd", "abcd th", "er", "a", "b")]
+    plenty = engine.run(engine.prepare(requests))
+    plan = engine.prepare(requests)
+    failures = []
+
+    def only_two_rows(_: object, arguments: tuple[torch.Tensor, ...]) -> None:
+        if len(arguments[0]) > 2:
+            failures.append(len(arguments[0]))
+            raise torch.OutOfMemoryError
+
+    model.register_forward_pre_hook(only_two_rows)
+    assert engine.run(plan) == plenty
+    assert failures
+    failures.clear()
+    engine.run(plan)
+    assert not failures
 
 
 def test_only_scored_positions_reach_the_output_layer(model: Any, tokenizer: Any) -> None:

@@ -13,9 +13,9 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from search.problems import Invalid
-from workers.checkpoint import Preflight, preflight
 from workers.messages import Zoo
 from workers.parents import Parents
+from workers.preflight import Preflight, preflight
 
 MakeZoo = Callable[..., Zoo]
 Edit = Callable[..., None]

@@ -14,10 +14,11 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from search.recipe import mixture
-from workers.checkpoint import preflight, write_checkpoint
 from workers.materializer import merged_tensors
 from workers.messages import Zoo
 from workers.parents import Parents
+from workers.preflight import preflight
+from workers.writing import write_checkpoint
 
 MakeZoo = Callable[..., Zoo]
 HALF = mixture(("one", "two"), (0.5, 0.5))
