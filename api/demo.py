@@ -5,6 +5,7 @@ Everything goes through the doors that users have: the commands, and lm-eval's o
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -55,16 +56,17 @@ def demo(
     """
     console = Console(highlight=False)
     out.mkdir(parents=True, exist_ok=True)
+    console.print(f"Dashboard, from step 2 on: [link={_url(settings)}]{_url(settings)}[/]")
     playground = _playground(console, settings.playground, seed)
     spec = out / "spec.yaml"
     spec.write_text(yaml.safe_dump(_spec(playground, evaluations, seed), sort_keys=False))
-    with _service(settings, out / "service.log", keep=keep) as url:
-        console.print(f"[bold]2[/] Dashboard: [link={url}]{url}[/]")
-        search = _search(console, url, spec)
-        _front(console, url, search)
-        checkpoint = _download(console, url, search, out / "best")
+    with _service(settings, out, keep=keep) as client:
+        console.print(f"[bold]2[/] Service: up, everything it keeps is in {settings.home}")
+        search = _search(console, client, spec)
+        _front(console, client, search)
+        checkpoint = _download(console, client, search, out / "best")
         if keep:
-            console.print(f"The service stays up at {url}; stop it with: kill {_pid(out)}")
+            console.print(f"The service stays up at {client.url}; stop it: kill {_pid(out)}")
     _proof(console, search.objectives, checkpoint, playground, out)
 
 
@@ -105,31 +107,36 @@ def _spec(playground: Playground, evaluations: int, seed: int) -> dict[str, Any]
     }
 
 
+def _url(settings: Settings) -> str:
+    return f"http://{settings.host}:{settings.port}"
+
+
 @contextmanager
-def _service(settings: Settings, log: Path, *, keep: bool) -> Iterator[str]:
-    """A running service at the settings' address: one that a tour left up before, or a new one."""
-    url = f"http://{settings.host}:{settings.port}"
-    with Client(url) as client:
-        if _ready(client) and _pid(log.parent):
-            yield url
-            return
+def _service(settings: Settings, out: Path, *, keep: bool) -> Iterator[Client]:
+    """A client of a running service: the one that an earlier tour left up, or a new one."""
+    token = settings.api_token
+    log, pid_file = out / "service.log", out / "service.pid"
+    with Client(_url(settings), None if token is None else token.get_secret_value()) as client:
         if _ready(client):
-            raise DemoFailed(f"{url} is taken by another service; set NICHEMERGE_PORT")
+            if _pid(out) is None:
+                raise DemoFailed(f"{client.url} is another service; set NICHEMERGE_PORT")
+            yield client
+            return
         environment = {**os.environ, "NICHEMERGE_HOME": str(settings.home)}
         command = [sys.executable, "-m", "api.cli", "serve", "--port", str(settings.port)]
         with log.open("ab") as sink:
             process = subprocess.Popen(  # noqa: S603  # our own command line
                 command, stdout=sink, stderr=sink, env=environment, start_new_session=True
             )
-        (log.parent / "service.pid").write_text(str(process.pid))
+        pid_file.write_text(str(process.pid))
         try:
             _wait(client, process, log)
-            yield url
+            yield client
         finally:
             if not keep:
                 process.send_signal(signal.SIGTERM)
                 process.wait()
-                (log.parent / "service.pid").unlink()
+                pid_file.unlink()
 
 
 def _ready(client: Client) -> bool:
@@ -157,28 +164,28 @@ def _wait(client: Client, process: subprocess.Popen[bytes], log: Path) -> None:
         time.sleep(0.2)
 
 
-def _search(console: Console, url: str, spec: Path) -> SearchDetail:
-    search = SearchDetail.model_validate_json(
-        _nichemerge(url, "submit", str(spec), "--key", "demo", "--json", capture=True)
-    )
-    console.print(f"[bold]3[/] Search: {url}/#/searches/{search.id}")
-    _nichemerge(url, "watch", search.id)
-    with Client(url) as client:
-        return client.search(search.id)
+def _search(console: Console, client: Client, spec: Path) -> SearchDetail:
+    key = f"demo-{hashlib.sha256(spec.read_bytes()).hexdigest()[:12]}"
+    submitted = _nichemerge(client, "submit", str(spec), "--key", key, "--json", capture=True)
+    search = SearchDetail.model_validate_json(submitted)
+    console.print(f"[bold]3[/] Search: {client.url}/#/searches/{search.id}")
+    _nichemerge(client, "watch", search.id)
+    return client.search(search.id)
 
 
-def _front(console: Console, url: str, search: SearchDetail) -> None:
+def _front(console: Console, client: Client, search: SearchDetail) -> None:
     console.print("[bold]4[/] The front, beside what there was (search split)")
-    _nichemerge(url, "front", search.id)
+    _nichemerge(client, "front", search.id)
 
 
-def _download(console: Console, url: str, search: SearchDetail, folder: Path) -> CheckpointView:
+def _download(
+    console: Console, client: Client, search: SearchDetail, folder: Path
+) -> CheckpointView:
     if search.best is None:
         raise DemoFailed(f"the search {search.id} has no scored candidate")
     console.print(f"[bold]5[/] Best: {search.best.label}, downloaded to {folder}")
-    _nichemerge(url, "download", search.id, "--out", str(folder))
-    with Client(url) as client:
-        return client.checkpoint(search.id, search.best.ordinal)
+    _nichemerge(client, "download", search.id, "--out", str(folder))
+    return client.checkpoint(search.id, search.best.ordinal)
 
 
 def _proof(
@@ -228,10 +235,10 @@ def _lm_eval(out: Path, playground: Playground, tasks: list[str]) -> Mapping[str
     return found
 
 
-def _nichemerge(url: str, *arguments: str, capture: bool = False) -> str:
+def _nichemerge(client: Client, *arguments: str, capture: bool = False) -> str:
     """Run one of our own commands as a user would; its output, where it is not for the user."""
     done = subprocess.run(  # noqa: S603  # our own command line
-        [sys.executable, "-m", "api.cli", *arguments, "--server", url],
+        [sys.executable, "-m", "api.cli", *arguments, "--server", client.url],
         stdout=subprocess.PIPE if capture else None,
         text=True,
         check=False,
