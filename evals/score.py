@@ -18,7 +18,7 @@ from evals.evaluator import Evaluator
 from evals.suite import Split, Suite
 from search.outcome import Scores
 from search.problems import Invalid, Problem
-from search.spec import DType, Objective
+from search.spec import Objective
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ def score_folder(
     *,
     task_folders: Sequence[Path] = (),
     split: Split = Split.REPORT,
-    dtype: DType = "auto",
+    dtype: str = "auto",
     limit: int | None = None,
     device: str = "cpu",
 ) -> FolderScores:
@@ -54,7 +54,7 @@ def score_folder(
         tasks: names, for every metric of each; or objectives, for just these.
         task_folders: where task files are looked for first.
         split: which examples.
-        dtype: to compute in; auto is what the folder is stored in.
+        dtype: to compute in, as torch spells it; auto is what the folder is stored in.
         limit: only the first examples of each task.
         device: to compute on.
 
@@ -72,7 +72,7 @@ def score_folder(
     return FolderScores(scores, {key: evaluator.higher_is_better[key] for key in scores})
 
 
-def _loaded(folder: Path, dtype: DType) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def _loaded(folder: Path, dtype: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     try:
         model = AutoModelForCausalLM.from_pretrained(
             folder,

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import uuid
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +17,7 @@ from workers.mergekit import mergekit_yaml
 from workers.messages import Export, Exported, Rejected
 from workers.resident import Resident
 from workers.verify import Request, Unverified, disagreements, score_in_fresh_process
-from workers.writing import write_checkpoint
+from workers.writing import Files, write_checkpoint
 
 # Examples of every task that the fresh process scores again.
 _CHECKED = 50
@@ -39,27 +37,22 @@ def export(work: Export, resident: Resident) -> Exported | Rejected:
     resident.materializer.materialize(work.recipe)
     scores = resident.evaluator(suite).score()
     expected = resident.evaluator(some).score()
-    destination = Path(work.destination)
-    staging = destination.with_name(f"{destination.name}.{uuid.uuid4().hex}.partial")
-    try:
-        files = _write(work, resident, staging, scores)
+
+    def check(folder: Path) -> None:
         request = Request(
-            folder=staging,
+            folder=folder,
             dtype=resident.zoo.dtype,
             device=resident.device,
             threads=torch.get_num_threads(),
             suite=some,
         )
         if differing := disagreements(expected, score_in_fresh_process(request)):
-            return Rejected(
-                "the written checkpoint does not score as the merge did: " + "; ".join(differing)
-            )
-        _publish(staging, destination)
+            raise Unverified("it does not score as the merge did: " + "; ".join(differing))
+
+    try:
+        return Exported(_write(work, resident, scores, check), scores)
     except Unverified as error:
-        return Rejected(f"the written checkpoint cannot be loaded: {error}")
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-    return Exported(files, scores)
+        return Rejected(f"the written checkpoint is of no use: {error}")
 
 
 def _report(work: Export) -> Suite:
@@ -67,8 +60,8 @@ def _report(work: Export) -> Suite:
 
 
 def _write(
-    work: Export, resident: Resident, folder: Path, scores: Scores
-) -> dict[str, tuple[str, int]]:
+    work: Export, resident: Resident, scores: Scores, check: Callable[[Path], None]
+) -> Files:
     """The whole checkpoint, with what says where it comes from."""
     models = public_names(resident.zoo, work.card.get("models"))
     mergekit = mergekit_yaml(work.recipe, resident.parents.layout, models)
@@ -88,16 +81,6 @@ def _write(
     if mergekit is not None:
         extra["mergekit.yaml"] = mergekit
     tensors = merged_tensors(resident.parents, work.recipe)
-    return write_checkpoint(folder, tensors, Path(resident.zoo.base), extra=extra)
-
-
-def _publish(staging: Path, destination: Path) -> None:
-    """Give a verified folder its name; one that an earlier attempt left there makes room."""
-    if destination.exists():
-        shutil.rmtree(destination)
-    staging.rename(destination)
-    parent = os.open(destination.parent, os.O_RDONLY)
-    try:
-        os.fsync(parent)
-    finally:
-        os.close(parent)
+    return write_checkpoint(
+        Path(work.destination), tensors, Path(resident.zoo.base), extra=extra, check=check
+    )

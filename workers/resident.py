@@ -108,22 +108,6 @@ def empty_model(folder: Path, dtype: str, device: str) -> PreTrainedModel:
     if (folder / GENERATION_CONFIG_NAME).is_file():
         # Where an answer ends and what is held against repetition are the checkpoint's to say.
         model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
-    return _ready(model, device)
-
-
-def load_model(folder: Path, dtype: str, device: str) -> PreTrainedModel:
-    """A checkpoint folder as anybody with transformers would load it."""
-    model = AutoModelForCausalLM.from_pretrained(
-        folder,
-        dtype=getattr(torch, dtype),
-        trust_remote_code=False,
-        use_safetensors=True,
-        local_files_only=True,
-    )
-    return _ready(model, device)
-
-
-def _ready(model: Any, device: str) -> PreTrainedModel:
     model.requires_grad_(False)
     moved: PreTrainedModel = model.eval().to(device)
     return moved

@@ -18,10 +18,9 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from evals.evaluator import Evaluator
+from evals.score import score_folder
 from evals.suite import Suite
 from search.outcome import Scores
-from workers.resident import load_model, load_tokenizer
 
 # Per-example scores are likelihoods in float32, or small integers, on which this means equality.
 TOLERANCE = 1e-5
@@ -96,10 +95,17 @@ def main(text: str) -> None:
     threading.Thread(target=_die_with_parent, daemon=True).start()
     request = Request.model_validate_json(text)
     torch.set_num_threads(request.threads)
-    model = load_model(request.folder, request.dtype, request.device)
-    tokenizer = load_tokenizer(request.folder)
-    scores = Evaluator(model, tokenizer, request.suite, device=request.device).score()
-    answer = {key: score.examples.tolist() for key, score in scores.items()}
+    suite = request.suite
+    found = score_folder(
+        request.folder,
+        suite.objectives,
+        task_folders=[Path(folder) for folder in suite.folders],
+        split=suite.split,
+        dtype=request.dtype,
+        limit=suite.limit,
+        device=request.device,
+    )
+    answer = {key: score.examples.tolist() for key, score in found.scores.items()}
     sys.stdout.write("\n" + json.dumps(answer) + "\n")
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import json
 import os
 import shutil
+import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -38,6 +41,8 @@ _SHARD_BYTES = 2 * 10**9
 # Configuration, tokenizer, index and headers: more than they take, next to any weights.
 _MARGIN_BYTES = 64 * 2**20
 _ALIGNMENT = 8
+# A shard is written in less, and a whole attempt at an export takes no longer.
+_ABANDONED_S = 4 * 3600
 
 Files = dict[str, tuple[str, int]]
 
@@ -50,11 +55,13 @@ def write_checkpoint(
     extra: Mapping[str, str] | None = None,
     shard_bytes: int = _SHARD_BYTES,
     size_bytes: int | None = None,
+    check: Callable[[Path], None] | None = None,
 ) -> Files:
     """Write tensors beside the configuration and tokenizer of ``source``.
 
     The folder appears under its name only when every byte of it is on disk; a folder that had the
-    name is replaced. At most one shard is held in memory.
+    name is replaced. At most one shard is held in memory. What a writer that was killed left of the
+    same folder goes.
 
     Args:
         folder: to be written.
@@ -64,6 +71,7 @@ def write_checkpoint(
         extra: further files (model card, recipe.json, ...) by name, as text.
         shard_bytes: a new file begins before a shard would grow beyond this.
         size_bytes: of all tensors, for the check of the disk; that of the source's by default.
+        check: looks at the whole folder before it gets its name, and raises if it must not.
 
     Returns:
         name to (sha256, size in bytes) of every file; the same is in ``SHA256SUMS``.
@@ -72,6 +80,7 @@ def write_checkpoint(
         OSError: the disk is too small (ENOSPC, told before anything is written) or fails.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(folder)
     _check_space(folder.parent, size_bytes or checkpoint_bytes(read_folder("source", source)))
     partial = folder.with_name(f".{folder.name}.{uuid4().hex}.partial")
     partial.mkdir()
@@ -85,11 +94,22 @@ def write_checkpoint(
             files[name] = _write(partial / name, [text.encode()])
         files[CHECKSUMS] = _write(partial / CHECKSUMS, [_checksums(files)])
         _sync(partial)
+        if check is not None:
+            check(partial)
         _put(partial, folder)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
     return files
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what is left of attempts at a folder that have not been written to for long."""
+    for left in folder.parent.glob(f".{glob.escape(folder.name)}.*"):
+        with suppress(FileNotFoundError):  # another writer may be done with it meanwhile
+            idle_s = time.time() - left.stat().st_mtime
+            if left.suffix in (".partial", ".old") and idle_s > _ABANDONED_S:
+                shutil.rmtree(left)
 
 
 def _check_space(parent: Path, size_bytes: int) -> None:

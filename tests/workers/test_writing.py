@@ -3,7 +3,9 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import os
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -146,6 +148,38 @@ def test_a_failed_export_leaves_the_old_one_alone(make_zoo: MakeZoo, tmp_path: P
     again = write_checkpoint(target, merged_tensors(Parents(zoo), HALF), Path(zoo.base))
     assert again == first
     assert [path.name for path in target.parent.iterdir()] == ["best"]
+
+
+def test_what_a_killed_writer_left_is_swept_and_what_another_writes_is_not(
+    make_zoo: MakeZoo, tmp_path: Path
+) -> None:
+    zoo = make_zoo()
+    for name, age_s in (
+        (".best.1.partial", 10**6),
+        (".best.2.partial", 60),
+        (".best-2.old", 10**6),
+    ):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "shard-0").touch()
+        for path in (tmp_path / name / "shard-0", tmp_path / name):
+            os.utime(path, (time.time() - age_s,) * 2)
+    write_checkpoint(tmp_path / "best", merged_tensors(Parents(zoo), HALF), Path(zoo.base))
+    left = {path.name for path in tmp_path.glob(".best*")}
+    assert left == {".best.2.partial", ".best-2.old"}
+
+
+def test_a_folder_that_does_not_pass_never_gets_its_name(make_zoo: MakeZoo, tmp_path: Path) -> None:
+    zoo = make_zoo()
+    target = tmp_path / "out" / "best"
+
+    def refuse(folder: Path) -> None:
+        assert (folder / "SHA256SUMS").exists()
+        raise RuntimeError
+
+    tensors = merged_tensors(Parents(zoo), HALF)
+    with pytest.raises(RuntimeError):
+        write_checkpoint(target, tensors, Path(zoo.base), check=refuse)
+    assert list(target.parent.iterdir()) == []
 
 
 def test_a_disk_that_is_too_small_is_told_before_anything_is_written(
