@@ -11,6 +11,7 @@ from typing import assert_never
 
 from api.progress import Progress
 from api.rebuild import build_run, chosen_optimizer, suite
+from api.schemas import OVER
 from api.store import Search, Store, scores_to_json
 from evals.suite import Split
 from search.method import MethodDeclaration
@@ -82,7 +83,7 @@ class Attended:
     @property
     def settled(self) -> bool:
         """Whether nothing is to be done until something new is in the log."""
-        over = self.progress.state in ("finished", "cancelled", "failed")
+        over = self.progress.state in OVER
         return over and next(self._requested(), None) is None
 
     def catch_up(self) -> None:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from api.problem_details import ProblemDetails
 from api.schemas import (
+    OVER,
     CandidateDetail,
     CandidatePage,
     CandidateView,
@@ -37,7 +38,6 @@ from api.schemas import (
 
 DEFAULT_URL = "http://127.0.0.1:8765"
 
-_OVER = frozenset({"finished", "cancelled", "failed"})
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 _CHUNK_BYTES = 1 << 20
 # The server says something at least every 15 seconds.
@@ -180,7 +180,7 @@ class Client:
             for event in self._stream(search_id, seen):
                 yield event
                 seen, deadline = event.seq, time.monotonic() + self._patience_s
-                if event.state in _OVER and self._is_over(search_id, seen, deadline):
+                if event.state in OVER and self._is_over(search_id, seen, deadline):
                     return
             time.sleep(0.5)
 
@@ -287,7 +287,7 @@ class Client:
                     raise
                 time.sleep(0.5)
             else:
-                return search.state in _OVER and search.seq <= seen
+                return search.state in OVER and search.seq <= seen
 
     def _stream(self, search_id: str, after: int) -> Iterator[EventView]:
         """Events until the connection ends, for whatever reason."""

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from api.attended import Assignment, Attended, Overtaken, write
 from api.lease import Leases
 from api.progress import Progress
+from api.schemas import OVER
 from api.store import Head, Store, StoreDown
 from search.method import MethodDeclaration
 from search.problems import Invalid
@@ -134,7 +135,7 @@ class Controller:
         while events := self._store.events(search_id, after=notes.seq, outcomes=False):
             notes.feed(events)
         asked = any(checkpoint.state == "requested" for checkpoint in notes.checkpoints.values())
-        return asked or notes.state not in ("finished", "cancelled", "failed")
+        return asked or notes.state not in OVER
 
     def _fill(self, leases: Leases) -> None:
         """Ask the searches in turn for jobs, until there is no room or nobody has one."""

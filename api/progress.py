@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, get_args
 
-from api.schemas import State
+from api.schemas import OVER, State
 from api.store.records import Event, OutcomeKind
 from search.problems import Problem
 from search.spec import SearchSpec
 
-FINAL: frozenset[State] = frozenset({"cancelled", "failed"})
-"""States that nothing leads out of; a finished search can still be extended."""
+# States that nothing leads out of.
+FINAL: frozenset[State] = OVER - {"finished"}
 
 OUTCOMES: frozenset[str] = frozenset(get_args(OutcomeKind))
 
@@ -91,7 +91,7 @@ class Progress:
     @property
     def seconds_left(self) -> float | None:
         """Until the budget is used up, at the pace of the last outcomes; None where unknown."""
-        if self.state in ("finished", "cancelled", "failed"):
+        if self.state in OVER:
             return 0.0
         if self.state == "paused" or len(self._recent) < 2:
             return None

@@ -12,6 +12,8 @@ from search.recipe import Recipe
 from search.spec import SearchSpec
 
 State = Literal["surveying", "running", "paused", "finished", "cancelled", "failed"]
+# Nothing happens by itself any more; only a finished search can still be extended.
+OVER: frozenset[State] = frozenset({"finished", "cancelled", "failed"})
 
 
 class View(BaseModel):

@@ -15,7 +15,15 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from api.client import Client
-from api.schemas import CandidateView, EventView, ObjectiveView, ScoreView, SearchDetail, SearchView
+from api.schemas import (
+    OVER,
+    CandidateView,
+    EventView,
+    ObjectiveView,
+    ScoreView,
+    SearchDetail,
+    SearchView,
+)
 from search.problems import Problem
 
 # A pipe or file has no width: nothing that a program may want is cut off there.
@@ -172,7 +180,7 @@ def _sparse_lines() -> Callable[[SearchDetail], None]:
 
     def show(search: SearchDetail) -> None:
         nonlocal printed, last
-        over = search.state in ("finished", "cancelled", "failed")
+        over = search.state in OVER
         line = progress_text(search)
         if line != last and (over or time.monotonic() - printed >= _PLAIN_LINE_S):
             printed, last = time.monotonic(), line

@@ -27,7 +27,7 @@ from api.schemas import (
     SearchView,
     TimingsView,
 )
-from api.store import Entry, Event, Search, Summary
+from api.store import Entry, Event, Search, Summary, scores_from_json
 from search.method import MethodDeclaration, Parameter
 from search.optimizer import OptimizerClass
 from workers.mergekit import mergekit_yaml
@@ -230,13 +230,7 @@ def checkpoint_view(entry: Entry, search: Search, checkpoint: Checkpoint) -> Che
             name: FileView(sha256=sha256, size_bytes=size)
             for name, (sha256, size) in sorted(body.get("files", {}).items())
         },
-        scores=score_views(
-            {
-                key: Summary(float(score["value"]), float(score["stderr"]), score["count"])
-                for key, score in body.get("scores", {}).items()
-            },
-            search.submission.directions,
-        ),
+        scores=score_views(scores_from_json(body.get("scores", {})), search.submission.directions),
         reason=body.get("reason"),
     )
 

@@ -179,9 +179,7 @@ class Task:
         try:
             self._task = _lm_eval_task(task_file, split)
             self._examples = _examples(self._task, task_file, split, limit)
-        except Exception as error:
-            if not _is_task_fault(error):
-                raise
+        except _task_faults() as error:
             what = next(iter(str(error).splitlines()), "no reason given")
             message = f"cannot be built from {task_file.path}: {type(error).__name__}: {what}"
             raise Invalid([Problem(field=self.name, message=message)]) from error
@@ -343,11 +341,11 @@ def _info(task_file: TaskFile) -> TaskInfo:
     return TaskInfo(config.task, config.output_type, metrics, example_counts(task_file))
 
 
-def _is_task_fault(error: Exception) -> bool:
-    """Whether an exception out of lm-eval tells of a bad task or missing data."""
+def _task_faults() -> tuple[type[Exception], ...]:
+    """What lm-eval raises over a bad task or missing data."""
     from datasets.exceptions import DatasetsError
 
-    return isinstance(error, (*_FAULTS, DatasetsError, jinja2.TemplateError))
+    return (*_FAULTS, DatasetsError, jinja2.TemplateError)
 
 
 def _lm_eval_task(task_file: TaskFile, split: Split) -> Any:

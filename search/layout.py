@@ -116,13 +116,6 @@ class Layout(BaseModel):
             ends.append(ends[-1] + tensor.size)
         return tuple(ends)
 
-    @cached_property
-    def layer_count(self) -> int:
-        """Number of layers of the longest stack."""
-        return max(
-            (index + 1 for t in self.tensors if (index := _layer(t.name)[1]) >= 0), default=0
-        )
-
     def blocks(self, partition: Partition) -> tuple[Block, ...]:
         """The blocks of a partition, in model order of their first tensor."""
         match partition:

@@ -31,9 +31,8 @@ class Lineage:
     Args:
         geometry: of base and parents.
         parents: their names, in the order of the geometry.
-        cells: at most so many cells are kept, as even as the geometry's boundaries allow. It
-        bounds the
-            number of segments of every descendant, and so the size of its recipe.
+        cells: at most so many cells are kept, as even as the geometry's boundaries allow. It bounds
+            the number of segments of every descendant, and so the size of its recipe.
     """
 
     def __init__(self, geometry: Geometry, parents: tuple[str, ...], *, cells: int) -> None:

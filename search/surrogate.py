@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 Matrix = NDArray[np.float64]
 Vector = NDArray[np.float64]
 
-# A quadratic form in all genes is fitted up to so many coefficients; beyond, genes interact in
-# groups.
+# Up to so many coefficients a quadratic form in all genes is fitted; beyond, groups interact.
 _MOST_COEFFICIENTS = 300
 _RIDGES = 10.0 ** np.arange(-6.0, 3.0)
 
@@ -92,8 +91,7 @@ class Surrogate:
     Args:
         coefficients: (features,).
         error: root mean square of the errors on the link's scale, each observation predicted from
-        the
-            others; observations count by their precision.
+            the others; observations count by their precision.
     """
 
     shape: Shape

@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from search import layout
+from search.layout import Layout
+from search.layout import Tensor as LayoutTensor
 from search.problems import Invalid, Problem
+from workers.folder import embeddings
 from workers.merge_method import Given, Sources, methods, require_finite
 
 StateDict = Mapping[str, Tensor]
@@ -85,7 +87,7 @@ def _common_shapes(models: Mapping[str, StateDict], *, fixed: bool) -> dict[str,
         Invalid: with every tensor that does not fit.
     """
     reference = next(iter(models.values()))
-    embeddings = _embeddings(reference)
+    resizable = _embeddings(reference)
     problems: list[Problem] = []
     shapes: dict[str, torch.Size] = {}
     for label, model in models.items():
@@ -97,7 +99,7 @@ def _common_shapes(models: Mapping[str, StateDict], *, fixed: bool) -> dict[str,
             continue
         have = {label: m[name].shape for label, m in models.items() if name in m}
         shapes[name] = tensor.shape
-        if name in embeddings and not fixed and len({len(shape) for shape in have.values()}) == 1:
+        if name in resizable and not fixed and len({len(shape) for shape in have.values()}) == 1:
             shapes[name] = torch.Size(map(min, zip(*have.values(), strict=True)))
         problems += [
             Problem(
@@ -105,7 +107,7 @@ def _common_shapes(models: Mapping[str, StateDict], *, fixed: bool) -> dict[str,
                 message=f"has shape {tuple(shape)}, expected {tuple(shapes[name])}",
             )
             for label, shape in have.items()
-            if not _fits(shape, shapes[name], cropped=name in embeddings)
+            if not _fits(shape, shapes[name], cropped=name in resizable)
         ]
     if problems:
         raise Invalid(problems)
@@ -124,17 +126,12 @@ def _cropped(tensor: Tensor, shape: torch.Size) -> Tensor:
 
 def _embeddings(state: StateDict) -> set[str]:
     """Names of embeddings and heads: tensors with a row per token."""
-    tensors = (
-        layout.Tensor(name=name, shape=tuple(tensor.shape), dtype=str(tensor.dtype))
+    layout = Layout.of(
+        LayoutTensor(name=name, shape=tuple(tensor.shape), dtype=str(tensor.dtype))
         for name, tensor in state.items()
     )
-    blocks = layout.Layout.of(tensors).blocks(layout.LayerGroups())
-    return {
-        piece.tensor
-        for block in blocks
-        if block.name in ("embed", "head")
-        for piece in block.pieces
-    }
+    tables, heads = embeddings(layout)
+    return {tensor.name for tensor in (*tables, *heads)}
 
 
 def _tied(models: Sequence[StateDict]) -> dict[str, str]:

@@ -15,6 +15,7 @@ from api.progress import FINAL, Progress
 from api.reading import Reading
 from api.routes.parameters import AfterSeq, Limit, SearchId
 from api.schemas import (
+    OVER,
     CandidateView,
     Command,
     EventView,
@@ -192,7 +193,7 @@ def _changes_nothing(order: Command, progress: Progress) -> bool:
                 raise _field("evaluations", f"the budget may not exceed {_MOST_EVALUATIONS}")
             return False
         case "pause" | "resume":
-            if state in FINAL or state == "finished":
+            if state in OVER:
                 raise Refusal(409, f"The search is {state}; it cannot {order.kind}.")
             return (state == "paused") == (order.kind == "pause")
 

@@ -58,8 +58,7 @@ class NicheArchive(Generic[Member]):
         """(members, examples) what everyone gets of every example, c_j * s_ij / z_j^alpha."""
         objectives = [np.stack(column) for column in zip(*self._scores, strict=True)]
         examples = np.array([scores.shape[1] for scores in objectives])
-        # A unit per example on average; objectives hold what their weights say, whatever their
-        # size.
+        # A unit per example on average; objectives hold what their weights say, large or small.
         units = self._weights / self._weights.sum() * examples.sum() / np.maximum(examples, 1)
         return np.concatenate(
             [unit * self._shares(scores) for unit, scores in zip(units, objectives, strict=True)],

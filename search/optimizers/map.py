@@ -74,8 +74,7 @@ class MAP:
         index = ordinal - self._task.opening
         if index < self._initial or len(self._values) < 2:
             return self._task.candidate(ordinal, self._points[index], Origin("sample"))
-        # The candidates in flight are not known here; those next to each other take different
-        # places.
+        # Candidates in flight are not known here; those next to each other take different places.
         place = index % min(self._task.parallel, _LONGEST_QUEUE)
         genome = self._promising(self._predicted_front(rng), place)
         return self._task.candidate(ordinal, genome, Origin("predicted_front"))
