@@ -1,61 +1,11 @@
-"""DARE with the vote of TIES: random sparsification, then elected signs."""
+"""DARE with the vote of TIES: its trim is random, then signs are elected."""
 
-from __future__ import annotations
+from workers.dare import dare, declaration
+from workers.merge_method import merge_method
 
-from collections.abc import Sequence
-
-from torch import Tensor
-
-from search.method import MethodDeclaration
-from workers.merge_method import Sources, merge_method
-from workers.task_vectors import (
-    DENSITY,
-    LAMBDA,
-    WEIGHT,
-    Chosen,
-    Rescale,
-    add_task_vectors,
-    normalize,
-    rescale,
-)
-
-_DECLARATION = MethodDeclaration(
-    name="dare_ties",
-    summary="Drop changes at random, rescale the rest, elect a sign per entry, add what agrees.",
-    source="Yu et al. 2024, arXiv:2311.03099",
-    parameters=(
-        WEIGHT,
-        DENSITY,
-        normalize(default=False),
-        rescale(default="1/density"),
-        LAMBDA,
-    ),
-    uses_base=True,
-    parent_values={"density": 1.0, "lambda": 1.0},
-    mergekit="dare_ties",
-)
-
-
-@merge_method(_DECLARATION)
-def dare_ties(
-    out: Tensor,
-    sources: Sources,
-    *,
-    weight: Sequence[float],
-    density: Sequence[float],
-    normalize: bool,
-    rescale: Rescale,
-    lambda_: float,
-) -> None:
-    """TIES without its trim, on randomly sparsified task vectors."""
-    add_task_vectors(
-        out,
-        sources,
-        [Chosen(sources.noise_key(i), fraction) for i, fraction in enumerate(density)],
-        weight=weight,
-        density=density,
-        rescale=rescale,
-        vote=True,
-        normalize=normalize,
-        lambda_=lambda_,
+merge_method(
+    declaration(
+        "dare_ties",
+        "Drop changes at random, rescale the rest, elect a sign per entry, add what agrees.",
     )
+)(dare(vote=True))

@@ -1,0 +1,71 @@
+"""DARE, with and without the vote of TIES: which random entries of a task vector survive."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from search.method import MethodDeclaration
+from workers.merge_method import MergeFunction, Sources
+from workers.task_vectors import (
+    DENSITY,
+    LAMBDA,
+    WEIGHT,
+    Chosen,
+    Rescale,
+    add_task_vectors,
+    normalize,
+    rescale,
+)
+
+
+def declaration(name: str, summary: str) -> MethodDeclaration:
+    """What both methods ask for."""
+    return MethodDeclaration(
+        name=name,
+        summary=summary,
+        source="Yu et al. 2024, arXiv:2311.03099",
+        parameters=(
+            WEIGHT,
+            DENSITY,
+            normalize(default=False),
+            rescale(default="1/density"),
+            LAMBDA,
+        ),
+        uses_base=True,
+        parent_values={"density": 1.0, "lambda": 1.0},
+        mergekit=name,
+    )
+
+
+def dare(*, vote: bool) -> MergeFunction:
+    """Drop entries of the task vectors at random, rescale the rest, add them to the base.
+
+    Args:
+        vote: elect a sign for every entry first, and add only what agrees.
+    """
+
+    def merge(
+        out: Tensor,
+        sources: Sources,
+        *,
+        weight: Sequence[float],
+        density: Sequence[float],
+        normalize: bool,
+        rescale: Rescale,
+        lambda_: float,
+    ) -> None:
+        add_task_vectors(
+            out,
+            sources,
+            [Chosen(sources.noise_key(i), fraction) for i, fraction in enumerate(density)],
+            weight=weight,
+            density=density,
+            rescale=rescale,
+            vote=vote,
+            normalize=normalize,
+            lambda_=lambda_,
+        )
+
+    return merge
