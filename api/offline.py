@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from api.documents import parse_json, parse_yaml
-from api.schemas import ScoreView
+from api.schemas import ScoreView, finite
 from evals.requests import Unscorable
 from evals.score import score_folder
 from evals.suite import Split
@@ -144,15 +143,13 @@ def score_tasks(
     views = []
     for key, score in found.scores.items():
         higher = found.higher_is_better[key]
+        view = ScoreView.of(score.value, score.stderr, score.count, higher_is_better=higher)
         examples = np.asarray(score.examples if higher else -score.examples, dtype=np.float64)
         views.append(
             FolderScore(
+                **view.model_dump(),
                 key=key,
-                value=_finite(score.value if higher else -score.value),
-                stderr=_finite(score.stderr),
-                count=score.count,
-                higher_is_better=higher,
-                examples=[_finite(float(value)) for value in examples],
+                examples=[finite(float(value)) for value in examples],
             )
         )
     return views
@@ -169,7 +166,3 @@ def write_examples(path: Path, scores: Sequence[FolderScore]) -> None:
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

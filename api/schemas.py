@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -22,6 +23,11 @@ class View(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
+def finite(value: float | None) -> float | None:
+    """JSON has no NaN and no infinity: null stands for them."""
+    return value if value is not None and math.isfinite(value) else None
+
+
 class ScoreView(View):
     """One metric as users know it: a minimized metric in its own sign, null where not finite."""
 
@@ -29,6 +35,17 @@ class ScoreView(View):
     stderr: float | None
     count: int
     higher_is_better: bool
+
+    @classmethod
+    def of(cls, value: float, stderr: float, count: int, *, higher_is_better: bool) -> Self:
+        """From inside, where higher is always better: here scores are flipped back."""
+        own = value if higher_is_better else -value
+        return cls(
+            value=finite(own),
+            stderr=finite(stderr),
+            count=count,
+            higher_is_better=higher_is_better,
+        )
 
 
 class TimingsView(View):

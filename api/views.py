@@ -1,4 +1,4 @@
-"""From the nouns of the search to what the API says; here scores are flipped back, once."""
+"""From the nouns of the search to what the API says."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from api.schemas import (
     SearchDetail,
     SearchView,
     TimingsView,
+    finite,
 )
 from api.store import Entry, Event, Search, Summary, scores_from_json
 from search.method import MethodDeclaration, Parameter
@@ -33,22 +34,12 @@ from search.optimizer import OptimizerClass
 from workers.mergekit import mergekit_yaml
 
 
-def finite(value: float | None) -> float | None:
-    """JSON has no NaN and no infinity: null stands for them."""
-    return value if value is not None and math.isfinite(value) else None
-
-
 def score_views(
     scores: Mapping[str, Summary], directions: Mapping[str, bool]
 ) -> dict[str, ScoreView]:
     """Scores in the metric's own sign."""
     return {
-        key: ScoreView(
-            value=finite(score.value if directions[key] else -score.value),
-            stderr=finite(score.stderr),
-            count=score.count,
-            higher_is_better=directions[key],
-        )
+        key: ScoreView.of(score.value, score.stderr, score.count, higher_is_better=directions[key])
         for key, score in scores.items()
         if key in directions
     }
