@@ -1,6 +1,7 @@
-"""Checkpoint folders of a few kilobytes that have every part of a real one."""
+"""Checkpoint folders of a few kilobytes: some with every part of a real one, some that run."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,3 +50,59 @@ def make_model(folder: Path, *, rows: int = 32, value: float = 0.0, **config: An
     }
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
     return folder
+
+
+def save_llama(
+    folder: Path,
+    *,
+    seed: int,
+    dtype: str = "float32",
+    reads: int = 64,
+    spread: float = 0.3,
+    merges: Sequence[tuple[str, str]] = (),
+    starts: bool = False,
+) -> None:
+    """A random Llama with a byte-level tokenizer; the embedding is tied to the head.
+
+    Args:
+        folder: is written.
+        seed: of the weights.
+        dtype: they are stored in.
+        reads: how many tokens at most.
+        spread: of the weights.
+        merges: of the tokenizer, in order.
+        starts: whether it writes a start token before everything.
+    """
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    letters = ["<s>", "</s>", "<pad>", *alphabet, *(left + right for left, right in merges)]
+    vocabulary = {token: index for index, token in enumerate(letters)}
+    core = Tokenizer(models.BPE(vocab=vocabulary, merges=list(merges)))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    if starts:
+        core.post_processor = processors.TemplateProcessing(
+            single="<s> $A", special_tokens=[("<s>", 0)]
+        )
+    PreTrainedTokenizerFast(
+        tokenizer_object=core, bos_token="<s>", eos_token="</s>", pad_token="<pad>"
+    ).save_pretrained(folder)
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=reads,
+        tie_word_embeddings=True,
+        initializer_range=spread,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=2,
+    )
+    LlamaForCausalLM(config).to(getattr(torch, dtype)).save_pretrained(folder)

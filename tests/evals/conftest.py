@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.tiny import save_llama
+
 # Before anything of Hugging Face is imported: these tests never ask the network.
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 
@@ -42,7 +44,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Reads 96 tokens, writes a start token before everything, ties its embeddings."""
     folder = tmp_path_factory.mktemp("model")
-    _save_model(folder)
+    merges = [("a", "b"), ("c", "d"), ("Ġ", "a"), ("Ġ", "ab"), ("e", "r"), ("t", "h"), ("th", "e")]
+    save_llama(folder, seed=7, reads=96, spread=0.15, merges=merges, starts=True)
     return folder
 
 
@@ -58,45 +61,6 @@ def tokenizer(model_folder: Path) -> Any:
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(model_folder)
-
-
-def _save_model(folder: Path) -> None:
-    import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {"<s>": 0, "</s>": 1, "<pad>": 2}
-    vocabulary |= {letter: index + 3 for index, letter in enumerate(alphabet)}
-    merges = [("a", "b"), ("c", "d"), ("Ġ", "a"), ("Ġ", "ab"), ("e", "r"), ("t", "h"), ("th", "e")]
-    for left, right in merges:
-        vocabulary.setdefault(left + right, len(vocabulary))
-    core = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    core.decoder = decoders.ByteLevel()
-    core.post_processor = processors.TemplateProcessing(
-        single="<s> $A", special_tokens=[("<s>", 0)]
-    )
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=core, bos_token="<s>", eos_token="</s>", pad_token="<pad>"
-    )
-    tokenizer.save_pretrained(folder)
-    torch.manual_seed(7)
-    config = LlamaConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=96,
-        tie_word_embeddings=True,
-        initializer_range=0.15,
-        bos_token_id=0,
-        eos_token_id=1,
-        pad_token_id=2,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
 
 
 def _words(rng: random.Random, low: int, high: int) -> str:

@@ -12,7 +12,8 @@ import torch
 
 from evals.suite import Suite
 from search.recipe import Recipe, mixture
-from tests.workers.tiny_zoo import make_suite, make_zoo, save_model
+from tests.tiny import save_llama
+from tests.workers.tiny_zoo import make_suite, make_zoo
 from workers.messages import Evaluate, Evaluated, Job, Rejected, Survey, Surveyed, Zoo
 from workers.resident import Recent
 from workers.worker import Worker
@@ -104,7 +105,7 @@ def test_folders_that_cannot_be_read_are_problems_with_their_file(
 def test_a_model_that_was_trained_again_is_read_again(tmp_path: Path, suite: Suite) -> None:
     zoo, worker = make_zoo(tmp_path), Worker()
     before = evaluated(worker, zoo, suite, AVERAGE).scores
-    save_model(Path(zoo.parents[0][1]), seed=99, dtype="float32")
+    save_llama(Path(zoo.parents[0][1]), seed=99, dtype="float32")
     after = evaluated(worker, zoo, suite, AVERAGE).scores
     assert before != after
     assert after == evaluated(Worker(), zoo, suite, AVERAGE).scores

@@ -9,13 +9,11 @@ from pathlib import Path
 
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}  # before Hugging Face is imported
 
-import torch  # see above
 import yaml
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from evals.suite import Split, Suite
 from search.spec import Objective
+from tests.tiny import save_llama
 from workers.messages import Zoo
 
 
@@ -23,35 +21,8 @@ def make_zoo(folder: Path, *, dtype: str = "float32", parents: int = 2) -> Zoo:
     """Base and parents, each of its own random weights; the embedding is tied to the head."""
     names = ["base", *(f"p{index}" for index in range(parents))]
     for seed, name in enumerate(names):
-        save_model(folder / name, seed=seed, dtype=dtype)
+        save_llama(folder / name, seed=seed, dtype=dtype)
     return Zoo(str(folder / "base"), tuple((n, str(folder / n)) for n in names[1:]), dtype)
-
-
-def save_model(folder: Path, *, seed: int, dtype: str) -> None:
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: index for index, token in enumerate(["<s>", "</s>", "<pad>", *alphabet])}
-    core = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    core.decoder = decoders.ByteLevel()
-    PreTrainedTokenizerFast(
-        tokenizer_object=core, bos_token="<s>", eos_token="</s>", pad_token="<pad>"
-    ).save_pretrained(folder)
-    torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=64,
-        tie_word_embeddings=True,
-        initializer_range=0.3,
-        bos_token_id=0,
-        eos_token_id=1,
-        pad_token_id=2,
-    )
-    LlamaForCausalLM(config).to(getattr(torch, dtype)).save_pretrained(folder)
 
 
 def make_suite(folder: Path, split: Split = Split.SEARCH) -> Suite:
