@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from api.progress import OUTCOMES
 from api.store.records import Event, Summary
 from search.pareto import front, hypervolume, preference, reference_point, span
-from search.spec import BASE, SearchSpec
+from search.run import baseline_names
+from search.spec import SearchSpec
 
 _HISTORY = 500
 
@@ -23,18 +24,14 @@ class Standings:
     baselines' reference point, so there is none before every baseline has its outcome.
 
     Attributes:
-        baselines: label ("base", a parent's name, "average") -> ordinal, in order.
+        baselines: name ("base", a parent's name, "average") -> ordinal, in order.
     """
 
     def __init__(self, spec: SearchSpec) -> None:
         self._keys = tuple(objective.key for objective in spec.objectives)
         self._weights = {objective.key: objective.weight for objective in spec.objectives}
-        labels = [BASE, *(parent.name for parent in spec.parents)]
-        if len(spec.parents) > 1:
-            labels.append("average")
-        self.baselines = {
-            label: ordinal for ordinal, label in enumerate(labels[: spec.budget.evaluations])
-        }
+        names = baseline_names(tuple(parent.name for parent in spec.parents))
+        self.baselines = {name: ordinal for ordinal, name in enumerate(names)}
         self._baseline_points: dict[int, NDArray[np.float64] | None] = {}
         self._ordinals = np.zeros(0, dtype=np.int64)
         self._points = np.zeros((0, len(self._keys)))

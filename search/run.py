@@ -58,6 +58,11 @@ class SearchRun:
         self.absorbed += 1
 
 
+def baseline_names(parents: tuple[str, ...]) -> tuple[str, ...]:
+    """What the first candidates of every search are called, by ordinal: see `opening`."""
+    return (BASE, *parents, *(("average",) if len(parents) > 1 else ()))
+
+
 def opening(space: SearchSpace) -> tuple[Candidate, ...]:
     """What every search measures first, whatever its optimizer.
 
@@ -67,11 +72,11 @@ def opening(space: SearchSpace) -> tuple[Candidate, ...]:
     of the space, which for sums of task vectors is often better than all of these.
     """
     count = len(space.parents)
-    one_hot = [tuple(float(i == j) for j in range(count)) for i in range(count)]
-    uniform = (1.0 / count,) * count
-    starts = [("parent", name, weight) for name, weight in zip(space.parents, one_hot, strict=True)]
+    weights = [tuple(float(i == j) for j in range(count)) for i in range(count)]
     if count > 1:
-        starts.append(("average", "average", uniform))
+        weights.append((1.0 / count,) * count)
+    moves = ["parent"] * count + ["average"]
+    starts = list(zip(moves, baseline_names(space.parents)[1:], weights, strict=False))
     recipes: list[tuple[Recipe, Origin, tuple[float, ...] | None]] = [
         (mixture((BASE,), (1.0,)), Origin("base"), None)
     ]
