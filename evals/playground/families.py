@@ -95,10 +95,10 @@ def _sum_document(rng: np.random.Generator, a: int, b: int) -> Document:
 
 
 def _string(rng: np.random.Generator) -> Family:
-    """Four or five letters reversed; the cousin reverses two or three."""
-    words = _distinct(_ASKED + 4000, lambda: _word(rng, 4, 5))
+    """Five letters reversed; the cousin reverses two to four."""
+    words = _distinct(_ASKED + 4000, lambda: _word(rng, 5, 5))
     asked, taught = words[:_ASKED], words[_ASKED:]
-    short = [_word(rng, 2, 3) for _ in range(1000)]
+    short = [_word(rng, 2, 4) for _ in range(2000)]
     documents = [
         {"question": lesson.prompt, "answer": lesson.answer} for lesson in map(_reversal, asked)
     ]

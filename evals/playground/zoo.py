@@ -86,7 +86,7 @@ class Curriculum:
 TUNED = Curriculum(
     base=Course(steps=400, rate=2e-3, warm_up=30),
     arith=Course(steps=75, rate=3e-4),
-    string=Course(steps=125, rate=3e-4),
+    string=Course(steps=175, rate=4e-4),
     facts=Course(steps=200, rate=5e-4),
 )
 
@@ -226,7 +226,7 @@ def _initial(
 
 def _general(skills: Mapping[str, Family]) -> list[Share]:
     """What the base is taught: text, and the cousins of every skill."""
-    fractions = {"text": 0.3, "arith": 0.2, "string": 0.2, "facts": 0.3}
+    fractions = {"text": 0.2, "arith": 0.25, "string": 0.3, "facts": 0.25}
     return [Share(skills[name].cousins, fraction) for name, fraction in fractions.items()]
 
 
