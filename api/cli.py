@@ -5,6 +5,7 @@ Whatever a command needs is imported when it runs, so that ``--help`` answers at
 
 # typer reads the annotations of commands at run time, hence no postponed evaluation here.
 
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -54,6 +55,9 @@ _URL = "http://127.0.0.1:8765"
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and leave with its exit code; what a user can cause ends in a line of text."""
+    # Read when torch is loaded: threads that wait for each other sleep. Spinning, a training on a
+    # core that others use too takes forty times as long.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app(arguments)
     except KeyboardInterrupt:
