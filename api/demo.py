@@ -93,7 +93,7 @@ def _spec(playground: Playground, evaluations: int, seed: int) -> dict[str, Any]
         "parents": [{"name": name, "path": str(path)} for name, path in playground.parents.items()],
         "method": "task_arithmetic",
         "space": {
-            "blocks": {"layers": 1, "modules": ["attention", "mlp"]},
+            "blocks": {"layers": 2, "modules": ["attention", "mlp"]},
             "parameters": {"weight": {"low": 0.0, "high": 1.5}},
         },
         "objectives": [

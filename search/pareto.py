@@ -44,7 +44,8 @@ def hypervolume(points: ArrayLike, reference: ArrayLike) -> float:
 def span(baselines: ArrayLike) -> NDArray[np.float64]:
     """(m,) from the worst to the best of the baselines: the unit that objectives are compared in.
 
-    Where all baselines agree it is their magnitude; where there are none, 1.
+    At least a quarter of their magnitude: a metric in which baselines hardly differ would otherwise
+    decide by its noise. Where there are no baselines, 1.
 
     Args:
         baselines: (n, m) scores of base, parents and average.
@@ -52,8 +53,8 @@ def span(baselines: ArrayLike) -> NDArray[np.float64]:
     matrix = np.asarray(baselines, dtype=np.float64)
     if len(matrix) == 0:
         return np.ones(matrix.shape[1])
-    extent = np.ptp(matrix, axis=0)
-    return np.asarray(np.where(extent > 0, extent, np.maximum(np.abs(matrix[0]), 1e-9)))
+    least = np.maximum(0.25 * np.abs(matrix).max(axis=0), 1e-9)
+    return np.asarray(np.maximum(np.ptp(matrix, axis=0), least))
 
 
 def preference(

@@ -98,7 +98,8 @@ function span(baselines, objective) {
     .map((candidate) => oriented(candidate, [objective])?.[0])
     .filter((value) => value !== undefined);
   if (values.length === 0) return 1;
-  return Math.max(...values) - Math.min(...values) || Math.max(Math.abs(values[0]), 1e-9);
+  const least = 0.25 * Math.max(...values.map(Math.abs));
+  return Math.max(Math.max(...values) - Math.min(...values), least, 1e-9);
 }
 
 /** The objectives that a plain mean makes sense of: scores, not losses. */

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 import yaml
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers.utils.logging import disable_progress_bar
 
 from evals.playground.families import Family, families
 from evals.playground.tokenizer import train_tokenizer
@@ -167,6 +168,7 @@ def _make(
     folder: Path, seed: int, curriculum: Curriculum, progress: Callable[[str, float], None]
 ) -> dict[str, object]:
     """Write data and models; returns what they were made with."""
+    disable_progress_bar()  # for the one shard of each model
     skills = families(seed)
     _write_data(folder / "data", skills)
     tokenizer = train_tokenizer(_texts(skills.values()), size=curriculum.vocabulary)

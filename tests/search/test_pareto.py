@@ -36,7 +36,7 @@ def test_more_points_never_lose_hypervolume(some: np.ndarray, more: np.ndarray) 
 
 def test_reference_lies_a_tenth_of_the_span_below_the_worst_baseline() -> None:
     reference = reference_point([[0.2, 0.5], [1.0, 0.5]])
-    assert reference == pytest.approx([0.2 - 0.08, 0.5 - 0.05])
+    assert reference == pytest.approx([0.2 - 0.08, 0.5 - 0.0125])
 
 
 def test_many_objectives_take_no_longer() -> None:
@@ -63,6 +63,7 @@ def test_preference_is_the_weighted_mean_in_spans_of_the_baselines() -> None:
     assert preference([[0.5, 0.0], [0.0, 20.0]], [3.0, 1.0], unit) == pytest.approx([0.75, 0.25])
 
 
-def test_span_where_baselines_agree_or_are_missing() -> None:
-    assert span([[2.0, 0.0]]) == pytest.approx([2.0, 1e-9])
+def test_span_where_baselines_hardly_differ_or_are_missing() -> None:
+    assert span([[2.0, 0.0]]) == pytest.approx([0.5, 1e-9])
+    assert span([[-0.2426], [-0.2432]]) == pytest.approx([0.0608])
     assert span(np.zeros((0, 2))) == pytest.approx([1.0, 1.0])
