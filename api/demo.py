@@ -125,7 +125,7 @@ def _service(settings: Settings, out: Path, *, keep: bool) -> Iterator[Client]:
         environment = {**os.environ, "NICHEMERGE_HOME": str(settings.home)}
         command = [sys.executable, "-m", "api.cli", "serve", "--port", str(settings.port)]
         with log.open("ab") as sink:
-            process = subprocess.Popen(  # noqa: S603  # our own command line
+            process = subprocess.Popen(
                 command, stdout=sink, stderr=sink, env=environment, start_new_session=True
             )
         pid_file.write_text(str(process.pid))
@@ -225,9 +225,7 @@ def _lm_eval(out: Path, playground: Playground, tasks: list[str]) -> Mapping[str
         *("--device", "cpu", "--batch_size", "32", "--output_path", str(results)),
     ]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
-    done = subprocess.run(  # noqa: S603  # our own command line
-        command, env=environment, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise DemoFailed(f"lm_eval failed:\n{done.stderr[-2000:]}")
     (written,) = set(results.rglob("results_*.json")) - earlier
@@ -237,7 +235,7 @@ def _lm_eval(out: Path, playground: Playground, tasks: list[str]) -> Mapping[str
 
 def _nichemerge(client: Client, *arguments: str, capture: bool = False) -> str:
     """Run one of our own commands as a user would; its output, where it is not for the user."""
-    done = subprocess.run(  # noqa: S603  # our own command line
+    done = subprocess.run(
         [sys.executable, "-m", "api.cli", *arguments, "--server", client.url],
         stdout=subprocess.PIPE if capture else None,
         text=True,

@@ -57,7 +57,7 @@ def score_in_fresh_process(request: Request) -> Examples:
     path = os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH"))))
     reading, writing = os.pipe()
     try:
-        done = subprocess.run(  # noqa: S603  # our own interpreter and module, no shell
+        done = subprocess.run(
             [sys.executable, "-m", "workers.verify", request.model_dump_json()],
             stdin=reading,
             capture_output=True,
