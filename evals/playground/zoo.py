@@ -168,7 +168,7 @@ def _make(
     folder: Path, seed: int, curriculum: Curriculum, progress: Callable[[str, float], None]
 ) -> dict[str, object]:
     """Write data and models; returns what they were made with."""
-    disable_progress_bar()  # for the one shard of each model
+    disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
     skills = families(seed)
     _write_data(folder / "data", skills)
     tokenizer = train_tokenizer(_texts(skills.values()), size=curriculum.vocabulary)
