@@ -9,16 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, pad
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from evals.playground.families import Lesson
 
 _IGNORED = -100
-
-# Tokens and labels, each (rows, length).
-_Stack = tuple[torch.Tensor, torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +24,7 @@ class Course:
     steps: int
     rate: float
     warm_up: int = 10
-    batch: int = 128
+    batch: int = 96
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +41,6 @@ class _Encoded:
     Attributes:
         tokens: (lessons, longest) int64, padded on the right.
         labels: the same, with ``_IGNORED`` where nothing is to be learned.
-        lengths: (lessons,) tokens in each row.
     """
 
     def __init__(self, lessons: Sequence[Lesson], tokenizer: PreTrainedTokenizerFast) -> None:
@@ -56,8 +51,7 @@ class _Encoded:
             [*whole, end] if prompt else [start, *whole, end]
             for prompt, whole in zip(prompts, wholes, strict=True)
         ]
-        self.lengths = np.array([len(row) for row in rows])
-        shape = (len(rows), int(self.lengths.max()))
+        shape = (len(rows), max(map(len, rows)))
         self.tokens = torch.full(shape, tokenizer.pad_token_id, dtype=torch.int64)
         self.labels = torch.full(shape, _IGNORED, dtype=torch.int64)
         for place, (prompt, row) in enumerate(zip(prompts, rows, strict=True)):
@@ -73,11 +67,11 @@ def train(
     course: Course,
     *,
     seed: Sequence[int],
-    progress: Callable[[int], None],
+    progress: Callable[[], None],
 ) -> None:
     """Train in place; the weights stay float32, the arithmetic is bfloat16 where that is fast.
 
-    ``seed`` determines the batches; ``progress`` is called with the number of steps done.
+    ``seed`` determines the batches; ``progress`` is called after every step.
     """
     pools = [_Encoded(share.lessons, tokenizer) for share in mixture]
     counts = [round(share.fraction * course.batch) for share in mixture]
@@ -89,12 +83,12 @@ def train(
     for step in range(course.steps):
         for group in optimizer.param_groups:
             group["lr"] = course.rate * _schedule(step, course)
-        loss = _loss(model, _batch(pools, counts, rng))
+        loss = _loss(model, *_batch(pools, counts, rng))
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        progress(step + 1)
+        progress()
     model.train(mode=False)
 
 
@@ -105,56 +99,30 @@ def _schedule(step: int, course: Course) -> float:
 
 def _batch(
     pools: Sequence[_Encoded], counts: Sequence[int], rng: np.random.Generator
-) -> list[_Stack]:
-    """Rows of every pool, at random, as one or two stacks."""
-    drawn = [
-        (pool, int(row))
-        for pool, count in zip(pools, counts, strict=True)
-        for row in rng.integers(len(pool.lengths), size=count)
-    ]
-    drawn.sort(key=_length)
-    cut = _cut(np.array([_length(row) for row in drawn]))
-    return [_stack(part) for part in (drawn[:cut], drawn[cut:]) if part]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Random rows of every pool: tokens and labels, (batch, length).
+
+    The length is always that of the longest row of all pools: kernels are compiled anew for every
+    shape, which costs more than padding.
+    """
+    length = max(pool.tokens.shape[1] for pool in pools)
+    tokens, labels = [], []
+    for pool, count in zip(pools, counts, strict=True):
+        drawn = torch.from_numpy(rng.integers(len(pool.tokens), size=count))
+        missing = (0, length - pool.tokens.shape[1])
+        tokens.append(pad(pool.tokens[drawn], missing))
+        labels.append(pad(pool.labels[drawn], missing, value=_IGNORED))
+    return torch.cat(tokens), torch.cat(labels)
 
 
-def _length(row: tuple[_Encoded, int]) -> int:
-    return int(row[0].lengths[row[1]])
-
-
-def _stack(rows: Sequence[tuple[_Encoded, int]]) -> _Stack:
-    """Tokens and labels, cut to the longest row, which is the last."""
-    longest = _length(rows[-1])
-    tokens, labels = (
-        torch.full((len(rows), longest), fill, dtype=torch.int64) for fill in (0, _IGNORED)
-    )
-    for place, (pool, row) in enumerate(rows):
-        length = pool.lengths[row]
-        tokens[place, :length] = pool.tokens[row, :length]
-        labels[place, :length] = pool.labels[row, :length]
-    return tokens, labels
-
-
-def _cut(lengths: NDArray[np.int64]) -> int:
-    """Where to part rows, sorted by length, so that least is padded; 0 where it saves little."""
-    total, longest = len(lengths), int(lengths[-1])
-    area = np.arange(1, total + 1) * lengths + np.arange(total)[::-1] * longest
-    return int(area.argmin()) + 1 if area.min() < 0.85 * total * longest else 0
-
-
-def _loss(model: LlamaForCausalLM, stacks: Sequence[_Stack]) -> torch.Tensor:
-    """Mean cross entropy of the labelled tokens; logits are computed for these alone.
+def _loss(model: LlamaForCausalLM, tokens: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Mean cross entropy of the labelled tokens.
 
     No mask is needed: padding is on the right, and attention looks left.
     """
-    losses = []
-    for tokens, labels in stacks:
-        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16_is_fast()):
-            hidden = model.model(input_ids=tokens, use_cache=False).last_hidden_state[:, :-1]
-            wanted = labels[:, 1:]
-            learned = wanted != _IGNORED
-            logits = model.lm_head(hidden[learned])
-        losses.append(cross_entropy(logits.float(), wanted[learned], reduction="none"))
-    return torch.cat(losses).mean()
+    with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16_is_fast()):
+        logits = model(input_ids=tokens, use_cache=False).logits[:, :-1]
+    return cross_entropy(logits.float().flatten(0, 1), labels[:, 1:].flatten())
 
 
 def bfloat16_is_fast() -> bool:
@@ -164,10 +132,10 @@ def bfloat16_is_fast() -> bool:
 
 
 @contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Compute with so many threads, whatever the process used before: sums depend on it."""
+def one_thread() -> Iterator[None]:
+    """Compute with one thread, in this thread and those it starts, whatever it was before."""
     before = torch.get_num_threads()
-    torch.set_num_threads(count)
+    torch.set_num_threads(1)
     try:
         yield
     finally:

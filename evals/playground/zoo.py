@@ -7,7 +7,7 @@ import fcntl
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib import resources
@@ -19,13 +19,14 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.utils.logging import disable_progress_bar
 
 from evals.playground.families import Family, families
+from evals.playground.school import Pupil, School
 from evals.playground.tokenizer import train_tokenizer
-from evals.playground.training import Course, Share, bfloat16_is_fast, threads, train
+from evals.playground.training import Course, Share, bfloat16_is_fast, one_thread
 from evals.suite import Split
 from search.spec import BASE, Objective
 
 # Raised whenever the same seed would give other files.
-VERSION = 1
+VERSION = 2
 
 SPECIALISTS = ("arith", "string", "facts")
 
@@ -76,7 +77,6 @@ class Curriculum:
     layers: int = 4
     heads: int = 6
     replay: float = 0.1
-    threads: int = 2
 
     @property
     def steps(self) -> int:
@@ -100,14 +100,15 @@ def build(
 ) -> Playground:
     """The playground in ``folder``; trained now (about a minute and a half) unless it is there.
 
-    The same seed, torch version, thread count and kind of processor give the same weights. The
-    folder appears whole or not at all; one that holds another playground is replaced. Builds of
-    one folder by several processes wait for each other.
+    The same seed, torch version and kind of processor give the same weights. The folder appears
+    whole or not at all; one that holds another playground is replaced. Builds of one folder by
+    several processes wait for each other.
 
     Args:
         folder: where it goes; its parent is made if need be.
         seed: of the data, the initial weights and the batches.
-        progress: called after every step with the model in training and the fraction done of all.
+        progress: called after every step with the model in training and the fraction done of all;
+            from several threads, one at a time.
         curriculum: another one than the tuned one, to be quick in tests.
 
     Raises:
@@ -173,27 +174,23 @@ def _make(
     _write_data(folder / "data", skills)
     tokenizer = train_tokenizer(_texts(skills.values()), size=curriculum.vocabulary)
     started = time.perf_counter(), time.process_time()
-    done = 0
-
-    def taught(name: str, model: LlamaForCausalLM, shares: Sequence[Share], course: Course) -> None:
-        nonlocal done
-
-        def report(step: int) -> None:
-            progress(name, (done + step) / curriculum.steps)
-
-        stream = [seed, (BASE, *SPECIALISTS).index(name)]
-        train(model, tokenizer, shares, course, seed=stream, progress=report)
-        done += course.steps
-        model.save_pretrained(folder / "models" / name)
-        tokenizer.save_pretrained(folder / "models" / name)
-
-    with threads(curriculum.threads):
+    school = School(
+        folder / "models", tokenizer, seed=seed, steps=curriculum.steps, progress=progress
+    )
+    with one_thread():
         base = _initial(curriculum, tokenizer, seed)
-        taught(BASE, base, _general(skills), curriculum.base)
-        for name in SPECIALISTS:
-            specialist = copy.deepcopy(base)
-            shares = _special(name, skills, curriculum.replay)
-            taught(name, specialist, shares, getattr(curriculum, name))
+        school.teach(Pupil(BASE, base, _general(skills), curriculum.base))
+        school.teach_all(
+            [
+                Pupil(
+                    name,
+                    copy.deepcopy(base),
+                    _special(name, skills, curriculum.replay),
+                    getattr(curriculum, name),
+                )
+                for name in SPECIALISTS
+            ]
+        )
     return {
         "torch": torch.__version__,
         "bfloat16": bfloat16_is_fast(),
