@@ -70,6 +70,7 @@ def test_stock_lm_eval_scores_the_report_split_alike(
 
 
 @pytest.mark.playground
+@pytest.mark.xdist_group("playground")  # trained once
 def test_specialists_are_best_at_their_own_task_and_their_average_is_not_enough(
     trained: Playground,
 ) -> None:
