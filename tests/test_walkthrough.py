@@ -36,7 +36,8 @@ class Tour:
     pid: int
 
 
-@pytest.fixture(scope="module")
+# Of the session: pytest runs the browser's tests first, and a module's fixture would end with them.
+@pytest.fixture(scope="session")
 def tour(trained: Playground, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tour]:
     out = tmp_path_factory.mktemp("demo-run")
     with socket.create_server(("127.0.0.1", 0)) as listener:
