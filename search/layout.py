@@ -13,6 +13,9 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Module = Literal["attention", "mlp", "norm"]
+# What a tensor is to a merge method: a projection, a table with a row per token or position, a
+# vector (norm weights, biases), or anything of more dimensions (fused experts, convolutions).
+Kind = Literal["matrix", "embedding", "vector", "other"]
 
 _LAYER = re.compile(r"^(?P<stack>.*?)\.(?P<index>\d+)\.(?P<rest>.+)$")
 _MODULES: tuple[tuple[Module, re.Pattern[str]], ...] = (
@@ -115,6 +118,19 @@ class Layout(BaseModel):
         for tensor in self.tensors:
             ends.append(ends[-1] + tensor.size)
         return tuple(ends)
+
+    def kind(self, tensor: Tensor) -> Kind:
+        """What a tensor is to methods that treat matrices in a way of their own."""
+        if len(tensor.shape) < 2:
+            return "vector"
+        if _outside(tensor.name) in ("embed", "head"):
+            return "embedding"
+        return "matrix" if len(tensor.shape) == 2 else "other"
+
+    def depth(self, name: str) -> tuple[int, int] | None:
+        """Number of a tensor's layer and of layers in its stack; None outside of layers."""
+        stack, index, _ = _layer(name)
+        return (index, self._depth(stack)) if index >= 0 else None
 
     def blocks(self, partition: Partition) -> tuple[Block, ...]:
         """The blocks of a partition, in model order of their first tensor."""

@@ -5,13 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from search.problems import Problem
 from search.registry import suggestion
 from search.spec import Range
 
-Kind = Literal["float", "flag", "choice"]
+Kind = Literal["float", "integer", "flag", "choice"]
+
+# What a candidate costs after the first one with the same structural parameters:
+# "linear": one pass of multiplications; "vote": one pass that compares and counts as well;
+# "closed form": a pass whose coefficients follow from inner products that are kept;
+# "prepared": a linear pass over directions that are expensive to find, found once and kept.
+Cost = Literal["linear", "vote", "closed form", "prepared"]
+
+# Asks for a preset of parameters instead of single ones.
+COMPAT = "compat"
+PRESETS = ("mergekit", "paper")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +31,8 @@ class Parameter:
     Args:
         name: as written in a spec and in mergekit's YAML.
         description: a short sentence with units.
-        kind: ``float`` can be searched, a ``flag`` (bool) or a ``choice`` can only be fixed.
+        kind: ``float`` is searched over a range; a whole number (``integer``), a ``flag`` (bool) or
+            one of the ``choices`` is fixed.
         per_parent: one value per parent, or one for all.
         default: used where the spec is silent; for a searched float also the centre of its range.
         low, high: the range that the catalogue recommends to search.
@@ -34,7 +45,7 @@ class Parameter:
     description: str
     kind: Kind = "float"
     per_parent: bool = False
-    default: float | bool | str = 1.0
+    default: float | int | bool | str = 1.0
     low: float = 0.0
     high: float = 1.0
     minimum: float = float("-inf")
@@ -60,6 +71,10 @@ class Parameter:
             case ("choice", _):
                 fits = setting in self.choices
                 return None if fits else f"is one of {', '.join(self.choices)}, and never searched"
+            case ("integer", int() | float()) if not float(setting).is_integer():
+                return f"is a whole number, not {setting:g}"
+            case ("integer", Range()):
+                return "is a whole number, and cannot be searched"
             case (_, Range(low=low, high=high)):
                 return self._outside((low, high))
             case (_, tuple() as values):
@@ -79,6 +94,26 @@ class Parameter:
         return None
 
 
+# Every method that reads the base takes these as well: what it adds to the base is scaled by depth.
+LINES = (
+    Parameter(
+        "lines_alpha",
+        "factor of what is added to the base in the first layer and outside of layers (LiNeS, Wang "
+        "et al. 2024, arXiv:2410.17146, eq. 3)",
+        default=1.0,
+        low=0.0,
+        high=1.0,
+    ),
+    Parameter(
+        "lines_beta",
+        "how much larger that factor is in the last layer than in the first; linear in between",
+        default=0.0,
+        low=0.0,
+        high=1.5,
+    ),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class MethodDeclaration:
     """All that the search knows of a merge method.
@@ -89,10 +124,13 @@ class MethodDeclaration:
         source: where it is defined ("Yadav et al. 2023, arXiv:2306.01708").
         parameters: in the order of the genome.
         uses_base: the formula reads the base (task vectors).
+        cost: what a candidate costs.
         minimum_parents, maximum_parents: how many parents it takes; None means any number.
         parent_values: parameter values (besides ``weight``) under which one-hot weights give
             exactly that parent; None when the method has no such point.
         mergekit: the method's name in a mergekit YAML, where one exists.
+        presets: where references disagree: under ``mergekit`` and ``paper`` the parameters that
+            reproduce them. A name that is missing changes nothing.
     """
 
     name: str
@@ -100,10 +138,17 @@ class MethodDeclaration:
     source: str
     parameters: tuple[Parameter, ...]
     uses_base: bool
+    cost: Cost = "linear"
     minimum_parents: int = 1
     maximum_parents: int | None = None
     parent_values: Mapping[str, float | bool] | None = field(default_factory=dict)
     mergekit: str | None = None
+    presets: Mapping[str, Mapping[str, float | int | bool | str]] = field(default_factory=dict)
+
+    def expand(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Settings with a preset (``compat``) spelled out; what is set beside it wins."""
+        explicit = {name: value for name, value in settings.items() if name != COMPAT}
+        return {**self.presets.get(str(settings.get(COMPAT)), {}), **explicit}
 
     def takes(self, count: int) -> bool:
         """Whether it can merge this many parents."""
@@ -134,7 +179,11 @@ class MethodDeclaration:
             problems.append(Problem(field="parents", message=message))
         known = {parameter.name: parameter for parameter in self.parameters}
         for name, setting in settings.items():
-            if name not in known:
+            if name == COMPAT:
+                if setting not in PRESETS:
+                    message = f"is one of {', '.join(PRESETS)}"
+                    problems.append(Problem(field=prefix + name, message=message))
+            elif name not in known:
                 message = f"'{self.name}' has no such parameter; {suggestion(name, known)}"
                 problems.append(Problem(field=prefix + name, message=message))
             elif (misfit := known[name].misfit(setting, parents)) is not None:

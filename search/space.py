@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.layout import Layout
-from search.method import MethodDeclaration, Parameter
+from search.method import LINES, MethodDeclaration, Parameter
 from search.problems import Invalid
 from search.recipe import Recipe, Value
 from search.spec import Range, SearchSpec
@@ -74,7 +74,7 @@ class SearchSpace:
         self.partition = spec.space.blocks
         self.seed = spec.seed
         self.blocks = tuple(block.name for block in layout.blocks(self.partition))
-        self._given = given
+        self._given = declaration.expand(given)
         self.genes = tuple(self._genes())
 
     @property
@@ -112,7 +112,9 @@ class SearchSpace:
             else:
                 tables[gene.parameter][gene.block][gene.parent] = value
         parameters = {
-            p.name: self._fixed(p) for p in self.declaration.parameters if p.name not in tables
+            p.name: self._fixed(p)
+            for p in self.declaration.parameters
+            if p.name not in tables and (p.name in self._given or p not in LINES)
         }
         for name, rows in tables.items():
             parameters[name] = tuple(tuple(row) if isinstance(row, list) else row for row in rows)
@@ -173,11 +175,10 @@ class SearchSpace:
         return given if isinstance(given, Range) else None
 
     def _fixed(self, parameter: Parameter) -> Value:
-        given = self._given.get(parameter.name, parameter.default)
+        given: Any = self._given.get(parameter.name, parameter.default)
         if isinstance(given, tuple):
             return tuple(given for _ in self.blocks)
         if isinstance(given, Range):
             raise TypeError(f"{parameter.name} is searched")
-        if parameter.kind == "float":
-            return float(given)
-        return given
+        fixed: Value = float(given) if parameter.kind == "float" else given
+        return fixed

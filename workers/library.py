@@ -11,6 +11,7 @@ from search.layout import Layout
 from search.layout import Tensor as LayoutTensor
 from search.problems import Invalid, Problem
 from workers.folder import embeddings
+from workers.memo import Memo
 from workers.merge_method import Given, Sources, methods, require_finite
 
 StateDict = Mapping[str, Tensor]
@@ -56,6 +57,22 @@ def merge_state_dicts(
     models = {"base": reference, **named}
     shapes = _common_shapes(models, fixed=base is not None and chosen.declaration.uses_base)
     tied = _tied(list(models.values()))
+    layout, memo = _layout(reference), Memo()
+
+    def sources(name: str) -> Sources:
+        mine, *theirs = (_cropped(model[name], shapes[name]) for model in models.values())
+        return Sources(
+            name=name,
+            base=mine,
+            parents=theirs,
+            labels=tuple(named),
+            seed=seed,
+            memo=memo,
+            kind=layout.kind(_described(name, mine)),
+            depth=layout.depth(name),
+            model=lambda: map(sources, sorted(shapes.keys() - tied.keys())),
+        )
+
     merged: dict[str, Tensor] = {}
     for name, tensor in reference.items():
         if name in tied:
@@ -66,8 +83,7 @@ def merge_state_dicts(
             merged[name] = torch.empty(
                 shapes[name], dtype=dtype or tensor.dtype, device=tensor.device
             )
-            mine, *theirs = (_cropped(model[name], shapes[name]) for model in models.values())
-            chosen.merge(merged[name], Sources(name, mine, theirs, tuple(named), seed), arguments)
+            chosen.merge(merged[name], sources(name), arguments)
             require_finite(name, merged[name])
     return merged
 
@@ -126,12 +142,16 @@ def _cropped(tensor: Tensor, shape: torch.Size) -> Tensor:
 
 def _embeddings(state: StateDict) -> set[str]:
     """Names of embeddings and heads: tensors with a row per token."""
-    layout = Layout.of(
-        LayoutTensor(name=name, shape=tuple(tensor.shape), dtype=str(tensor.dtype))
-        for name, tensor in state.items()
-    )
-    tables, heads = embeddings(layout)
+    tables, heads = embeddings(_layout(state))
     return {tensor.name for tensor in (*tables, *heads)}
+
+
+def _layout(state: StateDict) -> Layout:
+    return Layout.of(_described(name, tensor) for name, tensor in state.items())
+
+
+def _described(name: str, tensor: Tensor) -> LayoutTensor:
+    return LayoutTensor(name=name, shape=tuple(tensor.shape), dtype=str(tensor.dtype))
 
 
 def _tied(models: Sequence[StateDict]) -> dict[str, str]:

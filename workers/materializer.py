@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -97,17 +98,30 @@ class _Merge:
 
     def into(self, out: Tensor, name: str) -> None:
         """Write a merged tensor to where it belongs."""
-        recipe, parents = self._recipe, self._parents
-        base = parents.tensor(BASE, name)
-        theirs = [parents.tensor(parent, name) for parent in recipe.parents]
+        whole = self._sources(name)
         for piece, arguments in self._pieces[name]:
-            place, mine, others = out, base, theirs
+            place, sources = out, whole
             if piece.stop - piece.start < out.numel():
-                place, mine, *others = (
-                    tensor.view(-1)[piece.start : piece.stop] for tensor in (out, base, *theirs)
+                place, base, *others = (
+                    tensor.view(-1)[piece.start : piece.stop]
+                    for tensor in (out, whole.base, *whole.parents)
                 )
-            sources = Sources(name, mine, others, recipe.parents, recipe.seed, parents.memo)
+                sources = replace(whole, base=base, parents=others, start=piece.start)
             self._method.merge(place, sources, arguments)
+
+    def _sources(self, name: str) -> Sources:
+        parents, labels = self._parents, self._recipe.parents
+        return Sources(
+            name=name,
+            base=parents.tensor(BASE, name),
+            parents=[parents.tensor(parent, name) for parent in labels],
+            labels=labels,
+            seed=self._recipe.seed,
+            memo=parents.memo,
+            kind=parents.kinds[name],
+            depth=parents.layout.depth(name),
+            model=lambda: map(self._sources, sorted(self._pieces)),
+        )
 
     def _arguments(self, block: int) -> dict[str, Any]:
         try:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import keyword
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from search.method import MethodDeclaration
+from search.layout import Kind
+from search.method import LINES, MethodDeclaration
 from search.problems import Invalid
 from search.registry import Registry
+from workers.memo import Memo
+from workers.weighted_sum import sum_dtype, weighted_sum
 
 # A merge function: (out, sources, **declared parameters). It writes the merged tensor into ``out``.
 # A parameter whose name is a keyword of Python takes an underscore (``lambda_``).
@@ -37,6 +40,13 @@ def require_finite(name: str, tensor: Tensor) -> None:
         raise NotMergeable(f"'{name}' is not finite after the merge; its weights are too large")
 
 
+Made = TypeVar("Made")
+
+
+def _no_others() -> Iterator[Sources]:
+    raise NotMergeable("this method looks at the whole model, but was given one tensor of it")
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Sources:
     """One tensor, as the base and every parent have it: all of one shape, on one device.
@@ -47,7 +57,11 @@ class Sources:
         parents: the same tensor of each parent.
         labels: names of the parents.
         seed: of the recipe.
-        memo: what methods remember of these models from one candidate to the next.
+        memo: keeps what methods remember of these models from one candidate to the next.
+        kind: what the tensor is to methods that treat matrices in a way of their own.
+        depth: number of its layer, and of layers; None outside of layers.
+        start: flat index in the whole tensor of the first element, where this is a part of it.
+        model: every tensor of the model in the order of their names, each of them whole.
     """
 
     name: str
@@ -55,7 +69,39 @@ class Sources:
     parents: Sequence[Tensor]
     labels: Sequence[str]
     seed: int = 0
-    memo: dict[Hashable, Any] = field(default_factory=dict)
+    memo: Memo = field(default_factory=Memo)
+    kind: Kind = "matrix"
+    depth: tuple[int, int] | None = None
+    start: int = 0
+    model: Callable[[], Iterator[Sources]] = _no_others
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of sums and of what is remembered: float64 for float64 parents, else float32."""
+        return sum_dtype(self.base)
+
+    def delta(self, parent: int) -> Tensor:
+        """Task vector of a parent, in ``dtype``: taken in bfloat16 it would lose most bits."""
+        return self.parents[parent].to(self.dtype) - self.base.to(self.dtype)
+
+    def deltas(self) -> Tensor:
+        """(parents, *shape) task vectors, in ``dtype``."""
+        return torch.stack([self.delta(parent) for parent in range(len(self.parents))])
+
+    def remember(self, what: Hashable, make: Callable[[], Made]) -> Made:
+        """What ``make`` finds out about this tensor of these models, computed once.
+
+        Args:
+            what: tells it from everything else: name of the method, of the fact, and every
+                parameter that it depends on.
+            make: must not depend on anything else, the seed included.
+        """
+        where = (self.name, self.start, self.base.numel())
+        return self.memo.get((what, tuple(self.labels), where), make)
+
+    def remember_model(self, what: Hashable, make: Callable[[], Made]) -> Made:
+        """As ``remember``, about all tensors of these models together (see ``model``)."""
+        return self.memo.get((what, tuple(self.labels)), make)
 
     def noise_key(self, parent: int) -> int:
         """128 bits that depend on the seed and the names of parent and tensor, and on nothing else.
@@ -92,13 +138,21 @@ class MergeMethod:
         Raises:
             NotMergeable: these parameters have no result (weights that sum to nothing).
         """
-        self.function(out, sources, **{_keyword(name): v for name, v in arguments.items()})
+        given = {_keyword(name): v for name, v in arguments.items() if name not in _LINES}
+        factor = _depth_factor(sources.depth, arguments)
+        if factor == 1.0:
+            self.function(out, sources, **given)
+            return
+        merged = torch.empty(out.shape, dtype=sum_dtype(out), device=out.device)
+        self.function(merged, sources, **given)
+        weighted_sum(out, (sources.base, merged), (1.0 - factor, factor))
 
     def arguments(self, given: Given, parents: int) -> dict[str, Any]:
         """A value for every declared parameter, and a tuple of one per parent where declared so.
 
         Args:
-            given: values by parameter; a single number stands for all parents.
+            given: values by parameter; a single number stands for all parents, and ``compat``
+                for a preset.
             parents: how many there are.
 
         Raises:
@@ -108,9 +162,12 @@ class MergeMethod:
         settings = {name: _listed(value) for name, value in given.items()}
         if problems := self.declaration.problems(settings, parents, prefix="parameters."):
             raise Invalid(problems)
+        settings = self.declaration.expand(settings)
         arguments = {}
         for parameter in self.declaration.parameters:
             value = settings.get(parameter.name, parameter.default)
+            if parameter.kind == "integer":  # JSON and databases may have made a float of it
+                value = int(value)
             if parameter.per_parent and not isinstance(value, tuple):
                 value = (value,) * parents
             arguments[parameter.name] = value
@@ -121,13 +178,30 @@ methods: Registry[MergeMethod] = Registry("merge method", "workers.methods")
 
 
 def merge_method(declaration: MethodDeclaration) -> Callable[[MergeFunction], MergeFunction]:
-    """Register the decorated function under its declaration."""
+    """Register the decorated function under its declaration.
+
+    Methods that read the base can be scaled by depth: ``LINES`` is added to their parameters.
+    """
+    if declaration.uses_base:
+        declaration = replace(declaration, parameters=(*declaration.parameters, *LINES))
 
     def add(function: MergeFunction) -> MergeFunction:
         methods.register(MergeMethod(declaration, function))
         return function
 
     return add
+
+
+def _depth_factor(depth: tuple[int, int] | None, arguments: Given) -> float:
+    """LiNeS, eq. 3: alpha outside of layers, alpha + beta in the last one."""
+    alpha, beta = (float(arguments.get(name, default)) for name, default in _LINES.items())
+    if depth is None:
+        return alpha
+    layer, layers = depth
+    return alpha + beta * (layer / (layers - 1) if layers > 1 else 1.0)
+
+
+_LINES = {parameter.name: float(parameter.default) for parameter in LINES}
 
 
 def _keyword(name: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from search.layout import Layout, Segments
-from search.method import MethodDeclaration
+from search.method import LINES, MethodDeclaration
 from search.recipe import Recipe
 from search.spec import BASE
 from workers.merge_method import methods
@@ -23,8 +23,9 @@ _Filters = Sequence[tuple[str, int]]
 def mergekit_yaml(recipe: Recipe, layout: Layout, models: Mapping[str, str]) -> str | None:
     """The configuration with which mergekit computes the same merge, or None where it cannot.
 
-    mergekit cannot cut a tensor in two (``Segments``), and cannot rescale by 1/density where
-    weights are normalized. It draws the masks of DARE from a generator of its own.
+    mergekit cannot cut a tensor in two (``Segments``), cannot scale by depth (``LINES``), and
+    cannot rescale by 1/density where weights are normalized. It draws the masks of DARE from a
+    generator of its own.
 
     Args:
         recipe: of the candidate.
@@ -35,16 +36,18 @@ def mergekit_yaml(recipe: Recipe, layout: Layout, models: Mapping[str, str]) -> 
     declaration = method.declaration
     if declaration.mergekit is None or isinstance(recipe.partition, Segments):
         return None
+    scaled = [p for p in declaration.parameters if p in LINES]
     values = [
         _in_their_words(method.arguments(recipe.at(block), len(recipe.parents)))
         for block in range(len(recipe.blocks))
     ]
-    if any(block is None for block in values):
+    if any(block is None or any(block[p.name] != p.default for p in scaled) for block in values):
         return None
     filters = _filters(layout, recipe)
     settings = {
         parameter.name: [block[parameter.name] for block in values if block is not None]
         for parameter in declaration.parameters
+        if parameter not in scaled
     }
     own = {p.name for p in declaration.parameters if p.per_parent}
     document: dict[str, Any] = {"merge_method": declaration.mergekit}

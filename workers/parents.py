@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,12 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from search.layout import Block, Layout, Partition
+from search.layout import Block, Kind, Layout, Partition
 from search.problems import Invalid
 from search.spec import BASE
 from workers.folder import Folder, read_folder
+from workers.memo import Memo
 from workers.messages import Zoo
-
-_MEMO_ENTRIES = 200_000  # some tens of MB
 
 
 class Parents:
@@ -45,9 +44,10 @@ class Parents:
             raise Invalid(problems)
         self.folders = folders
         self.layout: Layout = folders[BASE].layout
+        self.kinds: dict[str, Kind] = {t.name: self.layout.kind(t) for t in self.layout.tensors}
         self.dtype: torch.dtype = getattr(torch, zoo.dtype)
+        self.memo = Memo()
         self._blocks: tuple[Partition, tuple[Block, ...]] | None = None
-        self._memo: dict[Hashable, Any] = {}
         self._files: dict[Path, Any] = {}
         self._tensors: dict[tuple[str, str], Tensor] = {}
         self._open = ExitStack()
@@ -71,13 +71,6 @@ class Parents:
         if self._blocks is None or self._blocks[0] != partition:
             self._blocks = (partition, self.layout.blocks(partition))
         return self._blocks[1]
-
-    @property
-    def memo(self) -> dict[Hashable, Any]:
-        """What merge methods remember of these models; forgotten when it becomes large."""
-        if len(self._memo) > _MEMO_ENTRIES:
-            self._memo.clear()
-        return self._memo
 
     def unmerged(self) -> Iterator[tuple[str, Tensor]]:
         """Buffers and whole numbers of the base: part of a checkpoint, but never merged."""

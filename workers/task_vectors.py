@@ -144,13 +144,9 @@ def largest(out: Tensor, sources: Sources, parent: int, density: float) -> Large
     kept = max(1, int(density * out.numel()))
     if kept >= out.numel():
         return Largest(threshold=0.0, cutoff=0)
-    theirs = sources.parents[parent]
-    key = (sources.labels[parent], sources.name, theirs.storage_offset(), out.numel(), kept)
-    remembered = sources.memo.get(key)
-    if not isinstance(remembered, Largest):
-        remembered = _select(_TaskVectors(out, sources), parent, kept)
-        sources.memo[key] = remembered
-    return remembered
+    return sources.remember(
+        ("largest", parent, kept), lambda: _select(_TaskVectors(out, sources), parent, kept)
+    )
 
 
 def add_task_vectors(

@@ -41,11 +41,8 @@ _DECLARATION = MethodDeclaration(
 def slerp(out: Tensor, sources: Sources, *, t: float) -> None:
     """Both parents, weighted by sines of their angle; by (1 - t, t) where they are parallel."""
     first, second = sources.parents
-    place = (first.storage_offset(), second.storage_offset(), first.numel())
-    key = ("cosine", *sources.labels, sources.name, *place)
-    if key not in sources.memo:
-        sources.memo[key] = _cosine(first, second)
-    weighted_sum(out, (first, second), _coefficients(sources.memo[key], t))
+    cosine = sources.remember("cosine", lambda: _cosine(first, second))
+    weighted_sum(out, (first, second), _coefficients(cosine, t))
 
 
 def _coefficients(cosine: float, t: float) -> tuple[float, float]:
