@@ -8,19 +8,21 @@ from torch import Tensor
 
 from search.method import MethodDeclaration
 from workers.merge_method import MergeFunction, Sources
+from workers.random_masks import chosen
 from workers.task_vectors import (
     DENSITY,
     LAMBDA,
     WEIGHT,
-    Chosen,
     Rescale,
+    Sparsity,
     add_task_vectors,
+    l1_scale,
     normalize,
     rescale,
 )
 
 
-def declaration(name: str, summary: str) -> MethodDeclaration:
+def declaration(name: str, summary: str, *, vote: bool) -> MethodDeclaration:
     """What both methods ask for."""
     return MethodDeclaration(
         name=name,
@@ -34,8 +36,10 @@ def declaration(name: str, summary: str) -> MethodDeclaration:
             LAMBDA,
         ),
         uses_base=True,
+        cost="vote" if vote else "linear",
         parent_values={"density": 1.0, "lambda": 1.0},
         mergekit=name,
+        presets={"mergekit": {"rescale": "l1"}, "paper": {"rescale": "1/density"}},
     )
 
 
@@ -56,16 +60,29 @@ def dare(*, vote: bool) -> MergeFunction:
         rescale: Rescale,
         lambda_: float,
     ) -> None:
+        mask = chosen(sources, density)
         add_task_vectors(
             out,
             sources,
-            [Chosen(sources.noise_key(i), fraction) for i, fraction in enumerate(density)],
+            mask,
             weight=weight,
-            density=density,
-            rescale=rescale,
+            scale=_scales(sources, mask, density, rescale),
             vote=vote,
             normalize=normalize,
             lambda_=lambda_,
         )
 
     return merge
+
+
+def _scales(
+    sources: Sources, mask: Sparsity, density: Sequence[float], rescale: Rescale
+) -> Sequence[float]:
+    match rescale:
+        case "none":
+            return [1.0] * len(density)
+        case "1/density":
+            return [1.0 / fraction for fraction in density]
+    return [
+        l1_scale(sources, mask, i) if fraction < 1.0 else 1.0 for i, fraction in enumerate(density)
+    ]

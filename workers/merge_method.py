@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import keyword
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -102,16 +101,6 @@ class Sources:
     def remember_model(self, what: Hashable, make: Callable[[], Made]) -> Made:
         """As ``remember``, about all tensors of these models together (see ``model``)."""
         return self.memo.get((what, tuple(self.labels)), make)
-
-    def noise_key(self, parent: int) -> int:
-        """128 bits that depend on the seed and the names of parent and tensor, and on nothing else.
-
-        As the key of a counter-based generator they give the same mask wherever, whenever and in
-        whatever order tensors are merged.
-        """
-        text = f"{self.seed}\n{self.labels[parent]}\n{self.name}"
-        digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
-        return int.from_bytes(digest, "little")
 
 
 @dataclass(frozen=True, slots=True)

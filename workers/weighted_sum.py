@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from workers import fused
 
 # Two float32 work buffers of this many elements stay in the second-level cache of a CPU core.
 _BLOCK = 1 << 18
@@ -19,9 +22,9 @@ def sum_dtype(out: Tensor) -> torch.dtype:
 def weighted_sum(out: Tensor, tensors: Sequence[Tensor], coefficients: Sequence[float]) -> None:
     """Write the sum of ``coefficients[i] * tensors[i]`` into ``out``.
 
-    Every tensor is read once and ``out`` written once: the float32 partial sums of a block never
-    leave the cache. Tensors with coefficient 0 are not read, so that a one-hot sum is that tensor
-    exactly.
+    Every tensor is read once and ``out`` written once: partial sums never leave the registers, or
+    the cache where no loop is compiled. Tensors with coefficient 0 are not read, so that a one-hot
+    sum is that tensor exactly.
 
     Args:
         out: any shape, contiguous; rounded once, to its dtype.
@@ -33,6 +36,10 @@ def weighted_sum(out: Tensor, tensors: Sequence[Tensor], coefficients: Sequence[
     flat = out.view(-1)
     if not terms:
         flat.zero_()
+        return
+    if fused.fits(out, [tensor for tensor, _ in terms]):
+        kernel = fused.linear(len(terms))
+        fused.run(kernel, [flat, *(t for t, _ in terms)], [np.float32(c) for _, c in terms])
         return
     block = _BLOCK if out.device.type == "cpu" else flat.numel()
     dtype = sum_dtype(out)

@@ -4,5 +4,9 @@ from workers.dare import dare, declaration
 from workers.merge_method import merge_method
 
 merge_method(
-    declaration("dare_linear", "Drop changes at random, rescale the rest, add them to the base.")
+    declaration(
+        "dare_linear",
+        "Drop changes at random, rescale the rest, add them to the base.",
+        vote=False,
+    )
 )(dare(vote=False))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from search.method import MethodDeclaration
+from workers.magnitudes import band, rescaled
 from workers.merge_method import Sources, merge_method
 from workers.task_vectors import (
     DENSITY,
@@ -14,7 +15,6 @@ from workers.task_vectors import (
     WEIGHT,
     Rescale,
     add_task_vectors,
-    largest,
     normalize,
     rescale,
 )
@@ -25,6 +25,7 @@ _DECLARATION = MethodDeclaration(
     source="Yadav et al. 2023, arXiv:2306.01708",
     parameters=(WEIGHT, DENSITY, normalize(default=True), rescale(default="none"), LAMBDA),
     uses_base=True,
+    cost="vote",
     parent_values={"density": 1.0, "normalize": True, "lambda": 1.0},
     mergekit="ties",
 )
@@ -46,13 +47,13 @@ def ties(
     It differs from the paper in the trim, which is per tensor and not over the whole model, and in
     the weights, which multiply the task vectors before the vote.
     """
+    trimmed = band(sources, density)
     add_task_vectors(
         out,
         sources,
-        [largest(out, sources, i, fraction) for i, fraction in enumerate(density)],
+        trimmed,
         weight=weight,
-        density=density,
-        rescale=rescale,
+        scale=rescaled(sources, trimmed, density, rescale),
         vote=True,
         normalize=normalize,
         lambda_=lambda_,

@@ -1,0 +1,109 @@
+"""Sparsity by magnitude: the trim of TIES, the band of breadcrumbs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from workers import fused
+from workers.merge_method import Sources
+from workers.ranking import ALL, NONE, Largest, Ranking, rank, spans
+from workers.task_vectors import NO_NORM, Pass, Rescale, TaskVectors
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """Keeps, for each parent, the largest entries of its task vector but for the very largest.
+
+    Args:
+        kept: for each parent, the largest entries.
+        dropped: for each parent, those among them that are not kept after all.
+    """
+
+    kept: tuple[Largest, ...]
+    dropped: tuple[Largest, ...]
+
+    def survivors(self, parent: int, delta: Tensor, start: int) -> Tensor:
+        magnitude = delta.abs()
+        kept = torch.zeros_like(delta)
+        bounds = (self.kept[parent], self.dropped[parent])
+        for low, high in spans(start, start + delta.numel(), bounds):
+            part = slice(low - start, high - start)
+            least, most = (bound.above(low, delta.dtype) for bound in bounds)
+            inside = (magnitude[part] > least) & (magnitude[part] <= most)
+            kept[part] = torch.where(inside, delta[part], 0.0)
+        return kept
+
+    def kernel(self, count: int, *, vote: bool, normalize: bool) -> fused.Kernel:
+        make = fused.top if self._open else fused.band
+        return make(count, vote=vote, normalize=normalize)
+
+    def passes(self, size: int) -> Sequence[Pass]:
+        sets = self.kept if self._open else (*self.kept, *self.dropped)
+        return [
+            (low, high, [np.float32(bound.above(low, torch.float32)) for bound in sets], ())
+            for low, high in spans(0, size, sets)
+        ]
+
+    def arrays(self) -> Sequence[Tensor]:
+        return ()
+
+    @property
+    def _open(self) -> bool:
+        return all(bound is NONE for bound in self.dropped)
+
+
+def band(sources: Sources, density: Sequence[float], gamma: Sequence[float] | None = None) -> Band:
+    """The band between the largest ``gamma`` and what makes ``density`` of the entries below it.
+
+    Counts as mergekit does: floor(density * n) entries are kept, the floor(gamma * n) largest are
+    dropped, of these fewer where there are not enough others. Of equal magnitudes the lowest flat
+    indices count as larger. At least one entry is kept.
+    """
+    size = sources.base.numel()
+    kept, dropped = [], []
+    for parent, fraction in enumerate(density):
+        inside = min(size, max(1, int(fraction * size)))
+        outside = min(int(gamma[parent] * size), size - inside) if gamma is not None else 0
+        if inside == size:
+            kept.append(ALL)
+            dropped.append(NONE)
+            continue
+        ranks = ranking(sources, parent)
+        kept.append(ranks.largest(outside + inside))
+        dropped.append(ranks.largest(outside))
+    return Band(tuple(kept), tuple(dropped))
+
+
+def ranking(sources: Sources, parent: int) -> Ranking:
+    """The magnitudes of a task vector by rank: sorted once for these models, for every density."""
+    return sources.remember(
+        ("ranking", parent),
+        lambda: rank(TaskVectors(sources.base, sources).magnitude(parent)),
+    )
+
+
+def rescaled(
+    sources: Sources, chosen: Band, density: Sequence[float], rescale: Rescale
+) -> list[float]:
+    """For each parent, what makes up for the entries outside of its band."""
+    match rescale:
+        case "none":
+            return [1.0] * len(density)
+        case "1/density":
+            return [1.0 / fraction for fraction in density]
+    return [_l1_scale(sources, chosen, parent) for parent in range(len(density))]
+
+
+def _l1_scale(sources: Sources, chosen: Band, parent: int) -> float:
+    """What gives a band the L1 norm of the whole task vector."""
+    kept, dropped = chosen.kept[parent], chosen.dropped[parent]
+    if kept is ALL and dropped is NONE:
+        return 1.0
+    ranks = ranking(sources, parent)
+    norm = ranks.sum(kept) - ranks.sum(dropped)
+    return ranks.sum(ALL) / norm if norm > NO_NORM else 1.0

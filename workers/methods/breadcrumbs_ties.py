@@ -1,0 +1,12 @@
+"""Breadcrumbs with the vote of TIES."""
+
+from workers.breadcrumbs import breadcrumbs, declaration
+from workers.merge_method import merge_method
+
+merge_method(
+    declaration(
+        "breadcrumbs_ties",
+        "Drop the largest and the smallest changes, elect a sign per entry, add what agrees.",
+        vote=True,
+    )
+)(breadcrumbs(vote=True))

@@ -1,0 +1,12 @@
+"""DELLA: sampling by magnitude, then the vote of TIES."""
+
+from workers.della import declaration, della
+from workers.merge_method import merge_method
+
+merge_method(
+    declaration(
+        "della",
+        "Drop changes by rank and chance, elect a sign per entry, average what agrees.",
+        vote=True,
+    )
+)(della(vote=True))

@@ -1,0 +1,118 @@
+"""Which entries of a task vector are largest: for any number of them, without sorting again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+# Larger tensors keep one place in 128, and the count that is asked for is rounded to these.
+_PLACES = 1 << 14
+_SPACING = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Largest:
+    """Tells the largest magnitudes of a tensor; of equal ones those at the lowest flat indices.
+
+    Args:
+        threshold: greater magnitudes are among them.
+        cutoff: equal ones are at flat indices below this.
+    """
+
+    threshold: float
+    cutoff: int
+
+    def above(self, start: int, dtype: torch.dtype) -> float:
+        """What magnitudes must exceed from the flat index ``start`` up to the next cutoff."""
+        if start >= self.cutoff:
+            return self.threshold
+        exact = np.float64 if dtype == torch.float64 else np.float32
+        return float(np.nextafter(exact(self.threshold), exact(-1.0)))
+
+
+NONE = Largest(float("inf"), 0)
+ALL = Largest(-1.0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """The magnitudes of a tensor at some ranks.
+
+    Args:
+        size: elements of the tensor.
+        ranks: ascending, from 1 (the largest) to ``size``; all of them for small tensors.
+        thresholds: magnitude at each rank.
+        cutoffs: flat index behind the element at each rank.
+        sums: of all magnitudes down to each rank, float64.
+    """
+
+    size: int
+    ranks: NDArray[np.int64]
+    thresholds: NDArray[np.floating]
+    cutoffs: NDArray[np.int64]
+    sums: NDArray[np.float64]
+
+    def largest(self, count: int) -> Largest:
+        """The ``count`` largest, or for large tensors the nearest count that is known.
+
+        The count is off by at most half the distance of the ranks: one in 32,768 of the entries.
+        """
+        if count <= 0:
+            return NONE
+        if count >= self.size:
+            return ALL
+        place = int(np.searchsorted(self.ranks, count))
+        if place and self.ranks[place] - count > count - self.ranks[place - 1]:
+            place -= 1
+        return Largest(float(self.thresholds[place]), int(self.cutoffs[place]))
+
+    def sum(self, chosen: Largest) -> float:
+        """Sum of the magnitudes that ``largest`` has chosen."""
+        if chosen is NONE:
+            return 0.0
+        if chosen is ALL:
+            return float(self.sums[-1])
+        # Thresholds fall with the rank, cutoffs rise among equal ones.
+        equal = np.flatnonzero(self.thresholds == chosen.threshold)
+        return float(self.sums[equal[np.searchsorted(self.cutoffs[equal], chosen.cutoff)]])
+
+
+def rank(magnitudes: Tensor) -> Ranking:
+    """Sort (n,) magnitudes once.
+
+    Takes 20 bytes for each element while it runs; what is kept are 28 bytes for each rank.
+    """
+    values = magnitudes.cpu().numpy()
+    size = values.size
+    ranks = _ranks(size)
+    if values.dtype == np.float32 and size < 1 << 32:
+        # Magnitudes order like their bits. Larger ones first, then lower indices: one sort of one
+        # number, which NumPy has vectorized.
+        keys = (~values.view(np.uint32)).astype(np.uint64) << np.uint64(32)
+        keys |= np.arange(size, dtype=np.uint64)
+        keys.sort()
+        ordered = (~(keys >> np.uint64(32)).astype(np.uint32)).view(np.float32)
+        order = (keys[ranks - 1] & np.uint64(0xFFFFFFFF)).astype(np.int64)
+    else:
+        places = np.argsort(-values, kind="stable")
+        ordered, order = values[places], places[ranks - 1]
+    sums = np.cumsum(ordered, dtype=np.float64)[ranks - 1]
+    return Ranking(size, ranks, values[order], order + 1, sums)
+
+
+def _ranks(size: int) -> NDArray[np.int64]:
+    places = min(size, max(_PLACES, size // _SPACING))
+    return np.round(np.arange(1, places + 1) * (size / places)).astype(np.int64)
+
+
+def spans(start: int, stop: int, sets: tuple[Largest, ...]) -> Iterator[tuple[int, int]]:
+    """Cut a range of flat indices where the rule for equal magnitudes changes."""
+    inside = {chosen.cutoff for chosen in sets if start < chosen.cutoff < stop}
+    cuts = [start, *sorted(inside), stop]
+    yield from pairwise(cuts)
