@@ -12,7 +12,7 @@ from search.layout import Tensor as LayoutTensor
 from search.problems import Invalid, Problem
 from workers.folder import embeddings
 from workers.memo import Memo
-from workers.merge_method import Given, Sources, methods, require_finite
+from workers.merge_method import Given, NotMergeable, Sources, is_finite, methods, require_finite
 
 StateDict = Mapping[str, Tensor]
 
@@ -83,9 +83,19 @@ def merge_state_dicts(
             merged[name] = torch.empty(
                 shapes[name], dtype=dtype or tensor.dtype, device=tensor.device
             )
-            chosen.merge(merged[name], sources(name), arguments)
+            tensors = sources(name)
+            if chosen.declaration.uses_base:
+                _require_finite(tensors)
+            chosen.merge(merged[name], tensors, arguments)
             require_finite(name, merged[name])
     return merged
+
+
+def _require_finite(sources: Sources) -> None:
+    """A vote would outvote a NaN, and a trim drop it: no merge hides that a model is broken."""
+    for label, tensor in zip(sources.labels, sources.parents, strict=True):
+        if not is_finite(tensor):
+            raise NotMergeable(f"'{sources.name}' of parent '{label}' is not finite")
 
 
 def _numbered(parents: Sequence[StateDict]) -> dict[str, StateDict]:

@@ -14,7 +14,9 @@ from workers.merge_method import Sources
 from workers.noise import RANGE, Noise
 from workers.task_vectors import Pass
 
-_EXACT = 255  # steps of a rank that is kept in one byte
+_STEPS = 255  # of a rank that is kept in one byte
+# Tensors of fewer elements keep exact ranks: four bytes each cost nothing there.
+_ROUNDED = 1 << 17
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,8 @@ class Ranked:
     Args:
         noise: keys of the tensor.
         offset: place of the first element in its tensor.
-        ranks: for each parent (n,) uint8, 0 for the smallest of a row and 255 for the largest.
+        ranks: for each parent (n,) uint8 or float32, 0 for the smallest of a row and 255 for the
+            largest.
         lows: for each parent, the probability at rank 0.
         slopes: for each parent, what one step of rank adds.
         unbiased: divide what is kept by its probability.
@@ -70,7 +73,7 @@ class Ranked:
     def survivors(self, parent: int, delta: Tensor, start: int) -> Tensor:
         ranks = self.ranks[parent][start : start + delta.numel()].to(delta.dtype)
         low, slope = (np.float32(x[parent]) for x in (self.lows, self.slopes))
-        probability = ranks.mul_(float(slope)).add_(float(low))
+        probability = ranks.mul(float(slope)).add_(float(low))
         draws = self.noise.draws(parent, self.offset + start, delta.numel(), delta.device)
         kept = torch.where(draws.to(delta.dtype) / RANGE < probability, delta, 0.0)
         return kept.div_(probability) if self.unbiased else kept
@@ -101,14 +104,14 @@ def ranked(
     are one row, a row of one element has the probability ``density``. An ``epsilon`` that would
     lead out of (0, 1) is reduced.
 
-    Ranks are kept in a byte, rounded by chance so that the probability of an entry is exactly the
-    paper's over all names of parents and tensors.
+    In large tensors ranks are kept in a byte, rounded by chance so that the probability of an entry
+    is exactly the paper's over all names of parents and tensors.
     """
     lows, slopes = [], []
     for fraction, width in zip(density, epsilon, strict=True):
         half = max(0.0, min(width, fraction - 1e-3, 1.0 - fraction - 1e-3))
         lows.append(fraction - half)
-        slopes.append(2.0 * half / _EXACT)
+        slopes.append(2.0 * half / _STEPS)
     ranks = tuple(_ranks(sources, parent) for parent in range(len(density)))
     return Ranked(_noise(sources), sources.start, ranks, tuple(lows), tuple(slopes), unbiased)
 
@@ -123,25 +126,30 @@ def _noise(sources: Sources) -> Noise:
 
 
 def _ranks(sources: Sources, parent: int) -> Tensor:
-    """(numel,) uint8."""
+    """(numel,) uint8, or float32 for a small tensor."""
     return sources.remember(("row ranks", parent), lambda: _rank_rows(sources, parent))
 
 
 def _rank_rows(sources: Sources, parent: int) -> Tensor:
+    size = sources.base.numel()
     magnitude = sources.delta(parent).abs_()
-    rows = (
-        magnitude.reshape(magnitude.shape[0], -1) if magnitude.ndim > 1 else magnitude.view(1, -1)
-    )
+    rows = magnitude.view(magnitude.shape[0] if size and magnitude.ndim > 1 else 1, -1)
     columns = rows.shape[1]
-    ranks = torch.empty(rows.shape, dtype=torch.uint8, device=rows.device)
+    if columns < 2:
+        return torch.full((size,), _STEPS / 2, device=rows.device)
+    steps = torch.linspace(0, _STEPS, columns, device=rows.device)
+    if size < _ROUNDED:
+        return (
+            torch.empty_like(rows, dtype=torch.float32)
+            .scatter_(1, rows.argsort(dim=1, stable=True), steps.expand_as(rows))
+            .view(-1)
+        )
     # Not the seed's: ranks are remembered for all seeds.
     noise = Noise.of(0, f"rank of {sources.name}", sources.labels)
+    ranks = torch.empty(rows.shape, dtype=torch.uint8, device=rows.device)
     for number, row in enumerate(rows):
-        place = torch.empty(columns, dtype=torch.float32, device=row.device)
-        order = row.argsort(stable=True)
-        place[order] = torch.linspace(0, _EXACT, columns, device=row.device)
-        if columns == 1:
-            place.fill_(_EXACT / 2)
         draws = noise.draws(parent, number * columns, columns, row.device)
-        ranks[number] = place.add_(draws.to(torch.float32) / RANGE).clamp_(0, _EXACT).floor_()
+        place = torch.empty_like(steps)
+        place[row.argsort(stable=True)] = steps
+        ranks[number] = place.add_(draws.to(torch.float32) / RANGE).clamp_(0, _STEPS)
     return ranks.view(-1)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from search.geometry import Geometry
 from search.layout import Layout
+from workers.merge_method import is_finite
 from workers.messages import Rejected, Survey, Surveyed
 from workers.parents import Parents
 
@@ -74,16 +75,6 @@ def _not_finite(
                 f"'{name}' holds {nans} NaN and {infinities} infinite values; "
                 "export this model again from training",
             )
-
-
-def is_finite(tensor: Tensor) -> bool:
-    """Whether every element is finite.
-
-    A sum runs at memory speed and cannot hide a NaN or an infinity; the exact check, sixty times
-    slower, settles the sums that overflow.
-    """
-    total = tensor.sum(dtype=torch.float32)
-    return bool(total.isfinite()) or bool(tensor.isfinite().all())
 
 
 def _hashes(parents: Parents) -> Iterator[tuple[str, str]]:

@@ -11,9 +11,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.workers.tiny_zoo import make_zoo
+from workers.merge_method import is_finite
 from workers.messages import Rejected, Survey, Surveyed, Zoo
 from workers.parents import Parents
-from workers.survey import is_finite, survey
+from workers.survey import survey
 
 
 @pytest.fixture

@@ -1,12 +1,112 @@
 """Breadcrumbs: task arithmetic on task vectors without outliers and without noise."""
 
-from workers.breadcrumbs import breadcrumbs, declaration
-from workers.merge_method import merge_method
+from __future__ import annotations
 
-merge_method(
-    declaration(
-        "breadcrumbs",
-        "Drop the largest and the smallest changes of each parent, add the rest to the base.",
-        vote=False,
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from search.method import Parameter
+from workers.breadcrumbs import breadcrumbs, declaration
+from workers.merge_method import Sources, merge_method
+from workers.task_vectors import Rescale
+from workers.weighted_sum import weighted_sum
+
+_DECLARATION = declaration(
+    "breadcrumbs",
+    "Drop the largest and the smallest changes of each parent, add the rest to the base.",
+    vote=False,
+)
+_SCOPE = Parameter(
+    "scope",
+    "what the fractions are taken of: each tensor (mergekit), or each row of it (the paper's code)",
+    "choice",
+    default="tensor",
+    choices=("tensor", "row"),
+)
+_REMOVE_FIRST = Parameter(
+    "remove_first",
+    "in rows: density counts from behind the dropped entries, and not from the largest",
+    "flag",
+    default=True,
+)
+_BANDS = breadcrumbs(vote=False)
+
+
+@merge_method(
+    replace(
+        _DECLARATION,
+        parameters=(*_DECLARATION.parameters, _SCOPE, _REMOVE_FIRST),
+        presets={"mergekit": {"scope": "tensor"}, "paper": {"scope": "row"}},
     )
-)(breadcrumbs(vote=False))
+)
+def merge(
+    out: Tensor,
+    sources: Sources,
+    *,
+    scope: Literal["tensor", "row"],
+    remove_first: bool,
+    weight: Sequence[float],
+    density: Sequence[float],
+    gamma: Sequence[float],
+    normalize: bool,
+    rescale: Rescale,
+    lambda_: float,
+) -> None:
+    """A band of each task vector, per tensor or per row, weighted and added to the base."""
+    if scope == "tensor":
+        _BANDS(
+            out,
+            sources,
+            weight=weight,
+            density=density,
+            gamma=gamma,
+            normalize=normalize,
+            rescale=rescale,
+            lambda_=lambda_,
+        )
+        return
+    bands = [
+        sources.remember(
+            ("band of rows", parent, *fractions, remove_first),
+            partial(_band_of_rows, sources, parent, *fractions, remove_first=remove_first),
+        )
+        for parent, fractions in enumerate(zip(density, gamma, strict=True))
+    ]
+    total = sum(weight)
+    factor = lambda_ / (total if normalize and abs(total) >= 1e-8 else 1.0)
+    coefficients = [
+        factor * w * _scale(sources, parent, band, density[parent], rescale)
+        for parent, (w, band) in enumerate(zip(weight, bands, strict=True))
+    ]
+    weighted_sum(out, (sources.base, *bands), (1.0, *coefficients))
+
+
+def _band_of_rows(
+    sources: Sources, parent: int, density: float, gamma: float, *, remove_first: bool
+) -> Tensor:
+    """A task vector with 0 for what lies outside of the band of its row (the last axis)."""
+    delta = sources.delta(parent)
+    if delta.ndim == 0:
+        return delta
+    columns = delta.shape[-1]
+    dropped = int(columns * gamma)
+    stop = int(columns * density) + (dropped if remove_first else 0)
+    order = delta.abs().argsort(dim=-1, descending=True, stable=True)
+    inside = torch.zeros_like(delta, dtype=torch.bool)
+    inside.scatter_(-1, order[..., dropped:stop], True)
+    return delta.masked_fill_(~inside, 0.0)
+
+
+def _scale(sources: Sources, parent: int, band: Tensor, density: float, rescale: Rescale) -> float:
+    match rescale:
+        case "none":
+            return 1.0
+        case "1/density":
+            return 1.0 / density
+    norm = float(band.abs().sum())
+    return float(sources.delta(parent).abs().sum()) / norm if norm > 1e-7 else 1.0
