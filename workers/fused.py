@@ -25,7 +25,15 @@ from workers.noise import BLOCK
 
 # Below this a compiled loop saves less than a compilation costs in a whole search.
 _WORTHWHILE = 1 << 17
-Kernel = Callable[..., None]
+# Returns the bits of the largest magnitude that it wrote.
+Kernel = Callable[..., int]
+
+# Bits of the smallest magnitudes that are not finite any more once they are stored.
+_INFINITE = {torch.float32: 0x7F800000, torch.bfloat16: 0x7F7F8000}
+
+
+class NotFinite(ArithmeticError):
+    """A merged tensor holds an infinity or a NaN."""
 
 
 def fits(out: Tensor, tensors: Sequence[Tensor]) -> bool:
@@ -45,6 +53,9 @@ def run(kernel: Kernel, arrays: Sequence[Tensor], scalars: Sequence[object]) -> 
         kernel: from below; ``first`` is where its piece of the arrays begins.
         arrays: flat, all of one length.
         scalars: float32 and whole numbers of NumPy, so that the kernel is compiled once.
+
+    Raises:
+        NotFinite: something that was written is not finite.
     """
     views = [_view(tensor) for tensor in arrays]
     size, threads = views[0].size, torch.get_num_threads()
@@ -54,9 +65,10 @@ def run(kernel: Kernel, arrays: Sequence[Tensor], scalars: Sequence[object]) -> 
     pieces = [
         (low, *(view[low : low + step] for view in views), *scalars) for low in range(0, size, step)
     ]
-    for job in [_pool().submit(kernel, *piece) for piece in pieces[1:]]:
-        job.result()
-    kernel(*pieces[0])
+    jobs = [_pool().submit(kernel, *piece) for piece in pieces[1:]]
+    highest = max(kernel(*pieces[0]), *(job.result() for job in jobs), 0)
+    if highest >= _INFINITE[arrays[0].dtype]:
+        raise NotFinite
 
 
 @functools.cache
@@ -69,9 +81,12 @@ def linear(count: int) -> Kernel:
     return _compile(
         f"""
 def kernel(first, out, {_lists("xc", count)}):
+    top = uint32(0)
     for i in range(out.size):
         t = load(x0[i]) * c0
 {terms}        store(out, i, t)
+        top = higher(top, t)
+    return top
 """
     )
 
@@ -150,12 +165,15 @@ def _drawn(
     return _compile(
         f"""
 def kernel(first, out, b, {_lists(arrays, count)}, {scalars}, factor, offset, {keys}):
-{buffers}    for low in range(0, out.size, BLOCK):
+{buffers}    top = uint32(0)
+    for low in range(0, out.size, BLOCK):
         high = min(low + BLOCK, out.size)
         place = uint32((first + offset + low) // 2)
         for j in range((high - low + 1) // 2):
             x = shared(place + uint32(j), key)
-{fill}        loop(out[low:high], b[low:high], {cut}, {drawn}, {scalars}, factor)
+{fill}        part = loop(out[low:high], b[low:high], {cut}, {drawn}, {scalars}, factor)
+        top = part if part > top else top
+    return top
 """,
         loop=loop,
     )
@@ -164,7 +182,7 @@ def kernel(first, out, b, {_lists(arrays, count)}, {scalars}, factor, offset, {k
 def _loop(count: int, keep: str, *, vote: bool, normalize: bool) -> str:
     """Lines that elect signs where asked, sum what agrees, and add it to the base."""
     every = range(count)
-    lines = ["    for i in range(out.size):", "        b_ = load(b[i])"]
+    lines = ["    top = uint32(0)", "    for i in range(out.size):", "        b_ = load(b[i])"]
     lines += [f"        d{k} = load(x{k}[i]) - b_" for k in every]
     lines += [keep.rstrip(), f"        t = {' + '.join(f'v{k}' for k in every)}"]
     if vote:
@@ -177,7 +195,8 @@ def _loop(count: int, keep: str, *, vote: bool, normalize: bool) -> str:
             lines += [f"        e = {' + '.join(weights)}"]
             lines += ["        t = t / (e if abs(e) >= LEAST else one)"]
         lines += ["        t = real(bits(t) ^ sign)"]
-    lines += ["        store(out, i, b_ + factor * t)"]
+    lines += ["        t = b_ + factor * t", "        store(out, i, t)"]
+    lines += ["        top = higher(top, t)", "    return top"]
     return "\n".join(lines) + "\n"
 
 

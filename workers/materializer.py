@@ -13,8 +13,9 @@ from search.layout import Piece
 from search.problems import Invalid
 from search.recipe import Recipe
 from search.spec import BASE
-from workers.merge_method import NotMergeable, Sources, methods, require_finite
+from workers.merge_method import NotMergeable, Sources, methods
 from workers.parents import Parents
+from workers.weighted_sum import write
 
 
 class Materializer:
@@ -50,8 +51,7 @@ class Materializer:
             if target.dtype == self._parents.dtype and target.is_contiguous():
                 merge.into(target, name)
             else:
-                target.copy_(merge.tensor(name))
-            require_finite(name, target)
+                write(target, merge.tensor(name))
 
 
 def merged_tensors(parents: Parents, recipe: Recipe) -> Iterator[tuple[str, Tensor]]:
@@ -64,7 +64,6 @@ def merged_tensors(parents: Parents, recipe: Recipe) -> Iterator[tuple[str, Tens
     for tensor in parents.layout.tensors:
         with torch.no_grad():
             merged = merge.tensor(tensor.name)
-        require_finite(tensor.name, merged)
         yield tensor.name, merged
     yield from parents.unmerged()
 

@@ -14,10 +14,14 @@ from search.layout import Kind
 from search.method import LINES, MethodDeclaration
 from search.problems import Invalid
 from search.registry import Registry
+from workers.fused import NotFinite
 from workers.memo import Memo
 from workers.weighted_sum import sum_dtype, weighted_sum
 
-# A merge function: (out, sources, **declared parameters). It writes the merged tensor into ``out``.
+Made = TypeVar("Made")
+
+# A merge function: (out, sources, **declared parameters). It writes the merged tensor into ``out``,
+# by ``weighted_sum``, ``add_task_vectors`` or ``write``: they let nothing pass that is not finite.
 # A parameter whose name is a keyword of Python takes an underscore (``lambda_``).
 MergeFunction = Callable[..., None]
 
@@ -28,24 +32,6 @@ class NotMergeable(ValueError):
     """This candidate has no merged model, now or ever; the message is for the user to read."""
 
 
-def require_finite(name: str, tensor: Tensor) -> None:
-    """Check a merged tensor to the last element.
-
-    Raises:
-        NotMergeable: it holds an infinity or a NaN.
-    """
-    # The extremes of a tensor with a NaN are NaN. Finding them is many times as fast as isfinite().
-    if tensor.numel() and not torch.stack(tensor.aminmax()).isfinite().all():
-        raise NotMergeable(f"'{name}' is not finite after the merge; its weights are too large")
-
-
-Made = TypeVar("Made")
-
-
-def _no_others() -> Iterator[Sources]:
-    raise NotMergeable("this method looks at the whole model, but was given one tensor of it")
-
-
 def is_finite(tensor: Tensor) -> bool:
     """Whether every element is finite.
 
@@ -54,6 +40,10 @@ def is_finite(tensor: Tensor) -> bool:
     """
     total = tensor.sum(dtype=torch.float32)
     return bool(total.isfinite()) or bool(tensor.isfinite().all())
+
+
+def _no_others() -> Iterator[Sources]:
+    raise NotMergeable("this method looks at the whole model, but was given one tensor of it")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -135,16 +125,22 @@ class MergeMethod:
             arguments: from ``arguments()``.
 
         Raises:
-            NotMergeable: these parameters have no result (weights that sum to nothing).
+            NotMergeable: these parameters have no result (weights that sum to nothing), or not a
+                finite one.
         """
         given = {_keyword(name): v for name, v in arguments.items() if name not in _LINES}
         factor = _depth_factor(sources.depth, arguments)
-        if factor == 1.0:
-            self.function(out, sources, **given)
-            return
-        merged = torch.empty(out.shape, dtype=sum_dtype(out), device=out.device)
-        self.function(merged, sources, **given)
-        weighted_sum(out, (sources.base, merged), (1.0 - factor, factor))
+        try:
+            if factor == 1.0:
+                self.function(out, sources, **given)
+            else:
+                merged = torch.empty(out.shape, dtype=sum_dtype(out), device=out.device)
+                self.function(merged, sources, **given)
+                weighted_sum(out, (sources.base, merged), (1.0 - factor, factor))
+        except NotFinite:
+            raise NotMergeable(
+                f"'{sources.name}' is not finite after the merge; its weights are too large"
+            ) from None
 
     def arguments(self, given: Given, parents: int) -> dict[str, Any]:
         """A value for every declared parameter, and a tuple of one per parent where declared so.

@@ -19,6 +19,7 @@ __all__ = [
     "empty",
     "float32",
     "fma",
+    "higher",
     "load",
     "one",
     "own",
@@ -36,6 +37,7 @@ SIGN = uint32(1 << 31)
 UNIT = float32(1 / RANGE)
 
 _HALF, _LOW, _ODD = uint32(16), uint32(0x7FFF), uint32(1)
+_MAGNITUDE = uint32(0x7FFFFFFF)
 _M0, _M1 = (uint32(m) for m in MULTIPLIERS)
 _S0, _S1, _S2 = (uint32(s) for s in (*SHIFTS, LAST_SHIFT))
 
@@ -99,6 +101,13 @@ def _store(out, i, x):
             out[i] = uint16((u + _LOW + ((u >> _HALF) & _ODD)) >> _HALF)
 
     return put
+
+
+@numba.njit(inline="always")
+def higher(top, x):
+    """The larger of some bits and of those of a magnitude: NaN and infinity are above the rest."""
+    u = uint32(bits(x) & _MAGNITUDE)
+    return u if u > top else top
 
 
 # Numba computes whole numbers with 64 bits: each product is cut back, to wrap and to stay narrow.

@@ -18,7 +18,7 @@ from torch import Tensor
 from search.method import Parameter
 from workers import fused
 from workers.merge_method import Sources
-from workers.weighted_sum import sum_dtype
+from workers.weighted_sum import sum_dtype, write
 
 Rescale = Literal["none", "l1", "1/density"]
 
@@ -128,6 +128,9 @@ def add_task_vectors(
         vote: elect signs.
         normalize: divide by the sum of the weights that take part, or by 1 where that is nothing.
         lambda_: multiplies the sum.
+
+    Raises:
+        NotFinite: the merged tensor holds an infinity or a NaN.
     """
     factors = [w * s for w, s in zip(weight, scale, strict=True)]
     factor = lambda_
@@ -152,7 +155,7 @@ def add_task_vectors(
             for i, scaled in enumerate(factors)
         ]
         total = _elected(votes, weight, normalize=normalize) if vote else add_up(votes)
-        target[start : start + base.numel()] = total.mul_(factor).add_(base)
+        write(target[start : start + base.numel()], total.mul_(factor).add_(base))
 
 
 def l1_scale(sources: Sources, sparsity: Sparsity, parent: int) -> float:

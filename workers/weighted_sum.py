@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from workers import fused
+from workers.fused import NotFinite
 
 # Two float32 work buffers of this many elements stay in the second-level cache of a CPU core.
 _BLOCK = 1 << 18
@@ -17,6 +18,18 @@ _BLOCK = 1 << 18
 def sum_dtype(out: Tensor) -> torch.dtype:
     """The dtype in which sums are taken that end in ``out``."""
     return torch.float64 if out.dtype == torch.float64 else torch.float32
+
+
+def write(out: Tensor, values: Tensor) -> None:
+    """Round ``values`` into ``out``.
+
+    Raises:
+        NotFinite: what was written holds an infinity or a NaN.
+    """
+    out.copy_(values)
+    # The extremes of a tensor with a NaN are NaN. Finding them is many times as fast as isfinite().
+    if out.numel() and not torch.stack(out.aminmax()).isfinite().all():
+        raise NotFinite
 
 
 def weighted_sum(out: Tensor, tensors: Sequence[Tensor], coefficients: Sequence[float]) -> None:
@@ -31,6 +44,9 @@ def weighted_sum(out: Tensor, tensors: Sequence[Tensor], coefficients: Sequence[
         tensors: as ``out`` in shape, contiguous, any floating dtype, none sharing memory with
             ``out``.
         coefficients: one for each tensor.
+
+    Raises:
+        NotFinite: the sum holds an infinity or a NaN.
     """
     terms = [(t.reshape(-1), c) for t, c in zip(tensors, coefficients, strict=True) if c != 0.0]
     flat = out.view(-1)
@@ -50,8 +66,7 @@ def weighted_sum(out: Tensor, tensors: Sequence[Tensor], coefficients: Sequence[
         # A target of the right dtype needs no buffer: the sum is taken where it will stay.
         here = target if out.dtype == dtype else total[: target.numel()]
         _accumulate(here, term[: target.numel()], start, terms)
-        if here is not target:
-            target.copy_(here)
+        write(target, here)
 
 
 def _accumulate(

@@ -145,6 +145,18 @@ def test_what_is_not_finite_is_refused(method: MergeMethod) -> None:
         )
 
 
+@pytest.mark.parametrize("method", WITH_PARENTS)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("size", [10, 200_000])  # what is left to expressions, and what is not
+def test_what_overflows_is_refused(method: MergeMethod, dtype: torch.dtype, size: int) -> None:
+    base = {"w": torch.zeros(size, dtype=dtype)}
+    parent = {"w": torch.zeros(size, dtype=dtype)}
+    parent["w"][3] = torch.finfo(dtype).max
+    values = {**(method.declaration.parent_values or {}), "normalize": False}
+    with pytest.raises(NotMergeable, match="'w' is not finite after the merge"):
+        merge(method.name, base, parent, weight=3.0, **values)
+
+
 @pytest.mark.parametrize("method", ALL)
 def test_all_problems_of_the_parameters_are_gathered(method: MergeMethod) -> None:
     first = method.declaration.parameters[0]
