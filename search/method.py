@@ -113,6 +113,14 @@ LINES = (
     ),
 )
 
+# A method with this flag also works without a base, on the weights themselves.
+TASK_VECTORS = Parameter(
+    "task_vectors",
+    "merge differences to the base and add them to it, rather than merge the weights themselves",
+    "flag",
+    default=True,
+)
+
 
 @dataclass(frozen=True, slots=True)
 class MethodDeclaration:
@@ -149,6 +157,11 @@ class MethodDeclaration:
         """Settings with a preset (``compat``) spelled out; what is set beside it wins."""
         explicit = {name: value for name, value in settings.items() if name != COMPAT}
         return {**self.presets.get(str(settings.get(COMPAT)), {}), **explicit}
+
+    @property
+    def needs_base(self) -> bool:
+        """Whether it cannot do without a base (see ``TASK_VECTORS``)."""
+        return self.uses_base and TASK_VECTORS not in self.parameters
 
     def takes(self, count: int) -> bool:
         """Whether it can merge this many parents."""

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from search.layout import Layout
 from search.layout import Tensor as LayoutTensor
+from search.method import LINES, TASK_VECTORS, MethodDeclaration
 from search.problems import Invalid, Problem
 from workers.folder import embeddings
 from workers.memo import Memo
@@ -34,7 +35,8 @@ def merge_state_dicts(
 
     Args:
         method: name of a merge method.
-        base: may be None for methods that do not use it.
+        base: may be None for methods that do not use it, and for those with the flag
+            ``task_vectors``, which then is false.
         parents: one state dict each; a mapping also names them, which random masks depend on.
         parameters: by declared name; per-parent ones are lists, or one number for all.
         seed: of random masks.
@@ -48,14 +50,15 @@ def merge_state_dicts(
     """
     chosen = methods[method]
     named = parents if isinstance(parents, Mapping) else _numbered(parents)
-    arguments = chosen.arguments(parameters or {}, len(named))
     if "base" in named:
         raise Invalid([Problem(field="parents", message="'base' always means the base model")])
-    if base is None and chosen.declaration.uses_base:
-        raise Invalid([Problem(field="base", message=f"'{method}' needs a base model")])
+    if base is None:
+        parameters = _without_base(chosen.declaration, parameters or {})
+    arguments = chosen.arguments(parameters or {}, len(named))
     reference = next(iter(named.values())) if base is None else base
     models = {"base": reference, **named}
-    shapes = _common_shapes(models, fixed=base is not None and chosen.declaration.uses_base)
+    around_base = chosen.declaration.uses_base and arguments.get(TASK_VECTORS.name, True)
+    shapes = _common_shapes(models, fixed=around_base)
     tied = _tied(list(models.values()))
     layout, memo = _layout(reference), Memo()
 
@@ -95,6 +98,27 @@ def _require_finite(sources: Sources) -> None:
     for label, tensor in zip(sources.labels, sources.parents, strict=True):
         if not is_finite(tensor):
             raise NotMergeable(f"'{sources.name}' of parent '{label}' is not finite")
+
+
+def _without_base(declaration: MethodDeclaration, parameters: Given) -> Given:
+    """The parameters with which a method works on weights themselves.
+
+    Raises:
+        Invalid: it needs a base, or is asked for what only makes sense around one.
+    """
+    if declaration.needs_base:
+        raise Invalid([Problem(field="base", message=f"'{declaration.name}' needs a base model")])
+    if not declaration.uses_base:
+        return parameters
+    inert = {TASK_VECTORS.name: False, **{p.name: p.default for p in LINES}}
+    problems = [
+        Problem(field=f"parameters.{name}", message=f"is {parameters[name]}, which needs a base")
+        for name, value in inert.items()
+        if parameters.get(name, value) != value
+    ]
+    if problems:
+        raise Invalid(problems)
+    return {**parameters, TASK_VECTORS.name: False}
 
 
 def _numbered(parents: Sequence[StateDict]) -> dict[str, StateDict]:

@@ -86,6 +86,26 @@ def test_a_method_that_needs_a_base_says_so(method: str) -> None:
         merge_state_dicts(method, None, [state(1.0)], {})
 
 
+@pytest.mark.parametrize("method", ["nuslerp", "multislerp", "karcher"])
+def test_without_a_base_there_are_no_task_vectors(method: str) -> None:
+    base, *parents = (state(float(n)) for n in range(3))
+    merged = merge_state_dicts(method, None, parents)
+    expected = merge_state_dicts(method, base, parents, {"task_vectors": False})
+    assert_close(merged[EMBED], expected[EMBED])
+    assert merged["steps"].item() == 1  # of the first parent
+    for parameters in ({"task_vectors": True}, {"lines_beta": 0.5}):
+        with pytest.raises(Invalid, match=r"parameters\.\w+: is \S+, which needs a base"):
+            merge_state_dicts(method, None, parents, parameters)
+    with pytest.raises(Invalid, match="no such parameter"):
+        merge_state_dicts(method, None, parents, {"task_vector": True})
+
+
+def test_around_a_base_embeddings_are_cropped_to_it_and_else_to_what_all_have() -> None:
+    models = state(1.0, rows=6), [state(2.0, rows=8), state(3.0, rows=7)]
+    assert merge_state_dicts("multislerp", *models)[EMBED].shape == (6, 4)
+    assert merge_state_dicts("multislerp", None, models[1])[EMBED].shape == (7, 4)
+
+
 def test_no_parent_may_be_called_base() -> None:
     with pytest.raises(Invalid, match="always means the base model"):
         merge_state_dicts("linear", state(0.0), {"base": state(1.0)}, {})

@@ -40,7 +40,8 @@ def logits(model: torch.nn.Module) -> Tensor:
 def recipe_of(parents: Parents, method: str, partition: Partition = "model") -> Recipe:
     """Different numbers everywhere, so that a mix-up of blocks or parents would show."""
     blocks = tuple(block.name for block in parents.layout.blocks(partition))
-    declared = {p.name: p for p in methods[method].declaration.parameters}
+    declaration = methods[method].declaration
+    declared = {p.name: p for p in declaration.parameters}
     values: dict[str, Any] = {}
     if "weight" in declared:
         values["weight"] = tuple((0.3 + 0.01 * n, 0.5 - 0.02 * n) for n in range(len(blocks)))
@@ -50,7 +51,7 @@ def recipe_of(parents: Parents, method: str, partition: Partition = "model") -> 
         values["t"] = tuple((n + 1) / (len(blocks) + 1) for n in range(len(blocks)))
     return Recipe(
         method=method,
-        parents=("one", "two"),
+        parents=("one", "two")[: declaration.maximum_parents],
         partition=partition,
         blocks=blocks,
         parameters=values,

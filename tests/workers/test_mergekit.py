@@ -27,7 +27,7 @@ def recipe(here: Layout, method: str, partition: Partition, **parameters: Any) -
     blocks = tuple(block.name for block in here.blocks(partition))
     return Recipe(
         method=method,
-        parents=("one", "two"),
+        parents=("one", "two")[: methods[method].declaration.maximum_parents],
         partition=partition,
         blocks=blocks,
         parameters={

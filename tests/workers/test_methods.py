@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
+from search.method import LINES
 from search.problems import Invalid
 from search.registry import UnknownName
 from workers import merge_state_dicts
 from workers.magnitudes import band
+from workers.memo import Memo
 from workers.merge_method import MergeMethod, NotMergeable, Sources, methods
 
 ALL = [pytest.param(method, id=method.name) for method in methods]
@@ -23,6 +25,8 @@ WITH_PARENTS = [
     p for p, m in zip(ALL, methods, strict=True) if m.declaration.parent_values is not None
 ]
 USING_BASE = [p for p, m in zip(ALL, methods, strict=True) if m.declaration.uses_base]
+# Weights of methods on the sphere are shares, not factors.
+ADDING = [p for p, m in zip(ALL, methods, strict=True) if m.declaration.needs_base]
 VOTING = ("ties", "dare_ties", "breadcrumbs_ties")
 seeds = st.integers(0, 2**32)
 EXAMPLES = settings(max_examples=25, deadline=None)
@@ -41,6 +45,10 @@ def merge(method: str, *models: dict[str, Tensor], seed: int = 0, **parameters: 
 
 def enough(method: MergeMethod, make: Any) -> list[dict[str, Tensor]]:
     return [make(n) for n in range(min(3, method.declaration.maximum_parents or 3))]
+
+
+def has(method: MergeMethod, name: str) -> bool:
+    return any(p.name == name for p in method.declaration.parameters)
 
 
 def test_the_six_methods_are_there() -> None:
@@ -79,9 +87,10 @@ def test_identical_models_merge_to_themselves(method: MergeMethod, seed: int) ->
 def test_the_order_of_parents_does_not_matter(method: MergeMethod, seed: int) -> None:
     parents = {str(n): model(seed + n + 1) for n in range(len(enough(method, str)))}
     weights = [0.3, 0.5, 0.9][: len(parents)]
-    has_weights = any(p.name == "weight" for p in method.declaration.parameters)
-    forward = {"weight": weights} if has_weights else {"t": 0.3}
-    backward = {"weight": weights[::-1]} if has_weights else {"t": 0.7}
+    forward: dict[str, Any] = {"weight": weights} if has(method, "weight") else {}
+    backward: dict[str, Any] = {"weight": weights[::-1]} if has(method, "weight") else {}
+    if method.name == "slerp":
+        forward, backward = {"t": 0.3}, {"t": 0.7}
     turned = dict(reversed(parents.items()))
     base = model(seed)
     one = merge_state_dicts(method.name, base, parents, forward)
@@ -96,10 +105,34 @@ def test_a_one_hot_weight_gives_that_parent_where_declared(
     method: MergeMethod, seed: int, chosen: int
 ) -> None:
     values = method.declaration.parent_values or {}
-    parents = [model(seed + n + 1) for n in range(3)]
-    weight = [float(n == chosen) for n in range(3)]
+    parents = enough(method, lambda n: model(seed + n + 1))
+    chosen %= len(parents)
+    weight = [float(n == chosen) for n in range(len(parents))]
     merged = merge(method.name, model(seed), *parents, weight=weight, **values)
     assert_close(merged, parents[chosen]["w"])
+
+
+# Methods that give parents that are all the same back as they are, by default.
+AGREEING = (
+    "linear",
+    "slerp",
+    "nuslerp",
+    "multislerp",
+    "karcher",
+    "model_stock",
+    "ram",
+    "ramplus",
+    "sce",
+)
+
+
+@pytest.mark.parametrize("method", AGREEING)
+@given(seed=seeds)
+@EXAMPLES
+def test_parents_that_agree_are_the_result(method: str, seed: int) -> None:
+    base, same = model(seed), model(seed + 1)
+    parents = enough(methods[method], lambda n: same)
+    assert_close(merge(method, base, *parents), same["w"], rtol=1e-5, atol=2e-5)
 
 
 @pytest.mark.parametrize("method", ALL)
@@ -159,7 +192,7 @@ def test_what_overflows_is_refused(method: MergeMethod, dtype: torch.dtype, size
 
 @pytest.mark.parametrize("method", ALL)
 def test_all_problems_of_the_parameters_are_gathered(method: MergeMethod) -> None:
-    first = method.declaration.parameters[0]
+    first = next(p for p in method.declaration.parameters if p.kind == "float")
     with pytest.raises(Invalid) as caught:
         merge(method.name, model(0), **{f"{first.name}x": 1.0, first.name: "much"})
     messages = {problem.field: problem.message for problem in caught.value.problems}
@@ -223,10 +256,36 @@ def test_task_arithmetic_is_its_formula(seed: int, weight: list[float], scale: f
     assert_close(merged, base["w"] + scale * sum(deltas), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("method", USING_BASE)
+@pytest.mark.parametrize("method", ADDING)
 def test_no_weight_leaves_the_base(method: MergeMethod) -> None:
-    base = model(0)
-    assert torch.equal(merge(method.name, base, model(1), model(2), weight=0.0), base["w"])
+    base, *parents = model(0), *enough(method, lambda n: model(n + 1))
+    factor = next(name for name in ("weight", "lambda", "t") if has(method, name))
+    assert torch.equal(merge(method.name, base, *parents, **{factor: 0.0}), base["w"])
+
+
+@pytest.mark.parametrize("method", USING_BASE)
+def test_what_is_remembered_changes_no_bit(method: MergeMethod) -> None:
+    tensors = [model(n)["w"] for n in range(1 + len(enough(method, str)))]
+    labels = [str(n) for n in range(len(tensors) - 1)]
+
+    def merged(memo: Memo, factor: float) -> Tensor:
+        values: dict[str, Any] = {}
+        for p in method.declaration.parameters:
+            if p.kind == "float" and p not in LINES:
+                others = [p.default] * (len(labels) - 1)
+                changed = factor * float(p.default)
+                values[p.name] = [changed, *others] if p.per_parent else changed
+        given = method.arguments(values, len(labels))
+        out = torch.empty_like(tensors[0])
+        method.merge(out, Sources("w", tensors[0], tensors[1:], labels, memo=memo), given)
+        return out
+
+    memo = Memo()
+    first = merged(memo, 1.0)
+    assert torch.equal(merged(memo, 1.0), first)
+    other = merged(memo, 0.9)
+    assert torch.equal(other, merged(Memo(), 0.9))
+    assert not torch.equal(other, first)
 
 
 # slerp
