@@ -8,7 +8,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from workers.weighted_sum import sum_dtype
+from workers.weighted_sum import sum_dtype, write
 
 # The axis along which vectors lie.
 Axis = Literal["first", "last"]
@@ -41,6 +41,9 @@ def weighted_vectors(
         tensors: as ``out`` in shape, any floating dtype.
         coefficients: for each tensor (v,), one for each vector.
         axis: along which the vectors lie.
+
+    Raises:
+        NotFinite: the sum holds an infinity or a NaN.
     """
     dtype = sum_dtype(out)
     target, *terms = (as_rows(tensor, axis) for tensor in (out.detach(), *tensors))
@@ -53,4 +56,4 @@ def weighted_vectors(
         total = terms[0][part].to(dtype) * factors[0][here]
         for term, factor in zip(terms[1:], factors[1:], strict=True):
             total.addcmul_(term[part].to(dtype), factor[here])
-        target[part] = total
+        write(target[part], total)

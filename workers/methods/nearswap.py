@@ -7,6 +7,7 @@ from torch import Tensor
 
 from search.method import MethodDeclaration, Parameter
 from workers.merge_method import Sources, merge_method
+from workers.weighted_sum import write
 
 # Work buffers of this many elements stay in the second-level cache of a CPU core.
 _BLOCK = 1 << 15
@@ -46,4 +47,4 @@ def nearswap(out: Tensor, sources: Sources, *, t: float) -> None:
     for start in range(0, out.numel(), step):
         part = slice(start, start + step)
         here, there = (x[part].to(sources.dtype) for x in (base, parent))
-        target[part] = torch.clamp(there, here - t, here + t)
+        write(target[part], torch.clamp(there, here - t, here + t))
