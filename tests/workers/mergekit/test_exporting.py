@@ -41,7 +41,7 @@ def recipe(here: Layout, method: str, partition: Partition, **parameters: Any) -
 def looked_up(setting: Any, name: str) -> Any:
     if not isinstance(setting, list):
         return setting
-    return next(entry["value"] for entry in setting if entry["filter"] in name)
+    return next(entry["value"] for entry in setting if entry.get("filter", "") in name)
 
 
 def check(here: Layout, given_recipe: Recipe) -> dict[str, Any]:
@@ -94,7 +94,9 @@ def test_every_tensor_finds_the_values_of_its_block(partition: Partition) -> Non
 
 def test_layers_are_told_apart_by_short_filters() -> None:
     document = check(layout(), recipe(layout(), "slerp", LayerGroups(), t=lambda n: n / 20))
-    filters = {entry["filter"] for entry in document["parameters"]["t"]}
+    *rules, last = document["parameters"]["t"]
+    assert last.keys() == {"value"}
+    filters = {entry["filter"] for entry in rules}
     assert filters == {
         *(f"model.layers.{n}." for n in range(12)),
         "model.embed_tokens.",
@@ -141,8 +143,10 @@ def test_what_mergekit_cannot_say_has_no_configuration() -> None:
     boundaries = (0, 7, here.size)
     cut = recipe(here, "linear", Segments(boundaries=boundaries))
     assert mergekit_yaml(cut, here, MODELS) is None
-    normalized = recipe(here, "dare_ties", "model", normalize=True)
-    assert mergekit_yaml(normalized, here, MODELS) is None
+    mixed = {"normalize": True, "density": ((0.5, 0.25),)}
+    assert mergekit_yaml(recipe(here, "dare_ties", "model", **mixed), here, MODELS) is None
+    with_base = Recipe(method="ties", parents=("base", "one"))
+    assert mergekit_yaml(with_base, here, MODELS) is None
 
 
 def test_every_method_that_claims_a_mergekit_name_has_a_configuration() -> None:

@@ -1,0 +1,147 @@
+"""Our parameters in mergekit's words, and back.
+
+mergekit calls a parameter as its declaration does, with these exceptions:
+
+- What a method's preset ``mergekit`` fixes, mergekit cannot be told: it always does so. Of the
+  parameters that all its methods on task vectors have (`_SHARED`) a preset is only the default.
+- ``rescale`` is a flag there: to keep the L1 norm, or not to rescale.
+- It has no factor by depth (``LINES``), but a ``lambda`` for each layer says the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from search.method import LINES, MethodDeclaration, Parameter
+from workers.merge_method import MergeMethod, depth_factor, methods
+
+# Parameters that change nothing about the weights, and why.
+IGNORED: Mapping[str, str] = {"int8_mask": "how masks are stored there; it changes no weight"}
+# mergekit has no default for these: a configuration names them or cannot be merged.
+REQUIRED = frozenset({"weight", "t"})
+# Methods in which one of the merged models is the base model, and comes first.
+BASE_COMES_FIRST = frozenset({"slerp"})
+# Methods with masks from a generator that cannot be the same.
+RANDOM = frozenset({"dare_linear", "dare_ties", "della", "della_linear"})
+
+_SHARED = frozenset({"density", "gamma", "epsilon", "lambda", "normalize", "rescale"})
+_PRESET = "mergekit"
+_RESCALE = "rescale"
+
+
+def method_called(name: str) -> MergeMethod | None:
+    """Our method that does what mergekit's method of this name does."""
+    return next((m for m in methods if m.declaration.mergekit == name), None)
+
+
+def known_to_mergekit() -> dict[str, str]:
+    """Every method that mergekit has as well: its name there -> ours."""
+    return {m.declaration.mergekit: m.name for m in methods if m.declaration.mergekit is not None}
+
+
+def spoken(declaration: MethodDeclaration) -> tuple[Parameter, ...]:
+    """The parameters of a method that a mergekit configuration can set."""
+    fixed = fixed_there(declaration)
+    return tuple(
+        p
+        for p in declaration.parameters
+        if p.name == _RESCALE or not (p in LINES or p.name in fixed or p.kind == "choice")
+    )
+
+
+def fixed_there(declaration: MethodDeclaration) -> dict[str, Any]:
+    """Parameter -> its value, for what mergekit always does in one way."""
+    preset = declaration.presets.get(_PRESET, {})
+    return {name: value for name, value in preset.items() if name not in _SHARED}
+
+
+def default_there(declaration: MethodDeclaration, parameter: Parameter) -> Any:
+    """What mergekit takes, in our words, where a configuration does not set a parameter."""
+    preset = declaration.presets.get(_PRESET, {})
+    if parameter.name in preset:
+        return preset[parameter.name]
+    if parameter.name == "density":
+        return 1.0
+    if parameter.name == _RESCALE:
+        return "none" if parameter.default == "none" else "l1"
+    return parameter.default
+
+
+def is_flag(parameter: Parameter) -> bool:
+    """Whether mergekit takes true or false for it."""
+    return parameter.kind == "flag" or parameter.name == _RESCALE
+
+
+def from_mergekit(parameter: Parameter, value: bool | float) -> Any:
+    """A value of a configuration in our words: flags may be numbers there, and whole numbers too.
+
+    Returns:
+        The value itself where it is of the wrong kind.
+    """
+    if is_flag(parameter) and value in (0, 1):
+        if parameter.name == _RESCALE:
+            return "l1" if value else "none"
+        return bool(value)
+    if parameter.kind == "integer" and not isinstance(value, bool) and value == int(value):
+        return int(value)
+    return value
+
+
+def to_mergekit(
+    declaration: MethodDeclaration, arguments: Mapping[str, Any], depth: tuple[int, int] | None
+) -> dict[str, Any] | None:
+    """Arguments of a method in mergekit's words, or None where it has none.
+
+    Args:
+        declaration: of the method.
+        arguments: a value for every declared parameter.
+        depth: layer and number of layers of the tensor, as `Layout.depth` tells.
+    """
+    always = fixed_there(declaration)
+    always |= {p.name: p.default for p in declaration.parameters if _is_unknown_choice(p, always)}
+    if any(not _all_equal(arguments[name], value) for name, value in always.items()):
+        return None
+    words = _rescaled(_scaled_by_depth(dict(arguments), depth))
+    return words and {p.name: words[p.name] for p in spoken(declaration)}
+
+
+def _is_unknown_choice(parameter: Parameter, fixed: Mapping[str, Any]) -> bool:
+    return parameter.kind == "choice" and parameter.name != _RESCALE and parameter.name not in fixed
+
+
+def _all_equal(argument: Any, value: Any) -> bool:
+    return all(a == value for a in argument) if isinstance(argument, tuple) else argument == value
+
+
+def _scaled_by_depth(
+    arguments: dict[str, Any], depth: tuple[int, int] | None
+) -> dict[str, Any] | None:
+    factor = depth_factor(depth, arguments)
+    if factor == 1.0:
+        return arguments
+    if "lambda" not in arguments:
+        return None
+    return arguments | {"lambda": arguments["lambda"] * factor}
+
+
+def _rescaled(arguments: dict[str, Any] | None) -> dict[str, Any] | None:
+    """``rescale`` as a flag.
+
+    A sum that is scaled by 1/density is the same sum with weights that are larger by as much. Where
+    weights are divided by their sum again, all densities must be the same, and scale ``lambda``.
+    """
+    if arguments is None:
+        return None
+    match arguments.get(_RESCALE):
+        case None:
+            return arguments
+        case "none" | "l1" as choice:
+            return arguments | {_RESCALE: choice == "l1"}
+        case "1/density" if not arguments["normalize"]:
+            pairs = zip(arguments["weight"], arguments["density"], strict=True)
+            return arguments | {_RESCALE: False, "weight": tuple(w / d for w, d in pairs)}
+        case "1/density" if len(set(arguments["density"])) == 1:
+            scale = arguments["lambda"] / arguments["density"][0]
+            return arguments | {_RESCALE: False, "lambda": scale}
+    return None
