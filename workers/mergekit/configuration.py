@@ -18,8 +18,8 @@ from search.spec import BASE, DType, problems_of
 from workers.merge_method import MergeMethod, methods
 from workers.mergekit.dialect import (
     BASE_COMES_FIRST,
+    DIFFERS,
     IGNORED,
-    RANDOM,
     known_to_mergekit,
     method_called,
     spoken,
@@ -319,9 +319,8 @@ def _notes(given: _Document) -> Iterator[Problem]:
     if given.chat_template is not None:
         message = "is not applied: the merged model has the base's chat template"
         yield Problem(field="chat_template", message=message)
-    if given.merge_method in RANDOM:
-        message = "draws at random, and here from another generator: other entries are dropped"
-        yield Problem(field="merge_method", message=message)
+    if given.merge_method in DIFFERS:
+        yield Problem(field="merge_method", message=DIFFERS[given.merge_method])
 
 
 def _settings_of(part: Slice) -> Iterator[Mapping[str, Setting]]:

@@ -10,7 +10,7 @@ mergekit calls a parameter as its declaration does, with these exceptions:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from search.method import LINES, MethodDeclaration, Parameter
@@ -22,8 +22,17 @@ IGNORED: Mapping[str, str] = {"int8_mask": "how masks are stored there; it chang
 REQUIRED = frozenset({"weight", "t"})
 # Methods in which one of the merged models is the base model, and comes first.
 BASE_COMES_FIRST = frozenset({"slerp"})
-# Methods with masks from a generator that cannot be the same.
-RANDOM = frozenset({"dare_linear", "dare_ties", "della", "della_linear"})
+# Methods that do not give the same weights here as there, and why.
+_BY_CHANCE = "draws at random, and here from another generator: other entries are dropped"
+_NO_BAND = (
+    "where gamma is less than one entry of a tensor, mergekit drops its whole task vector by "
+    "mistake; here nothing is cut off above"
+)
+_RANDOM = ("dare_linear", "dare_ties", "della", "della_linear")
+DIFFERS: Mapping[str, str] = {
+    **dict.fromkeys(("breadcrumbs", "breadcrumbs_ties"), _NO_BAND),
+    **dict.fromkeys(_RANDOM, _BY_CHANCE),
+}
 
 _SHARED = frozenset({"density", "gamma", "epsilon", "lambda", "normalize", "rescale"})
 _PRESET = "mergekit"
@@ -58,14 +67,8 @@ def fixed_there(declaration: MethodDeclaration) -> dict[str, Any]:
 
 def default_there(declaration: MethodDeclaration, parameter: Parameter) -> Any:
     """What mergekit takes, in our words, where a configuration does not set a parameter."""
-    preset = declaration.presets.get(_PRESET, {})
-    if parameter.name in preset:
-        return preset[parameter.name]
-    if parameter.name == "density":
-        return 1.0
-    if parameter.name == _RESCALE:
-        return "none" if parameter.default == "none" else "l1"
-    return parameter.default
+    usual = 1.0 if parameter.name == "density" else parameter.default
+    return declaration.presets.get(_PRESET, {}).get(parameter.name, usual)
 
 
 def is_flag(parameter: Parameter) -> bool:
@@ -89,21 +92,48 @@ def from_mergekit(parameter: Parameter, value: bool | float) -> Any:
 
 
 def to_mergekit(
-    declaration: MethodDeclaration, arguments: Mapping[str, Any], depth: tuple[int, int] | None
+    declaration: MethodDeclaration,
+    arguments: Mapping[str, Any],
+    size: int,
+    depth: tuple[int, int] | None,
 ) -> dict[str, Any] | None:
     """Arguments of a method in mergekit's words, or None where it has none.
 
     Args:
         declaration: of the method.
         arguments: a value for every declared parameter.
-        depth: layer and number of layers of the tensor, as `Layout.depth` tells.
+        size: number of elements of the tensor.
+        depth: its layer and the number of layers, as `Layout.depth` tells.
     """
     always = fixed_there(declaration)
     always |= {p.name: p.default for p in declaration.parameters if _is_unknown_choice(p, always)}
     if any(not _all_equal(arguments[name], value) for name, value in always.items()):
         return None
+    random = declaration.mergekit in _RANDOM
+    if any(_fails_there(mask, size, random=random) for mask in _masks(arguments)):
+        return None
     words = _rescaled(_scaled_by_depth(dict(arguments), depth))
     return words and {p.name: words[p.name] for p in spoken(declaration)}
+
+
+def _masks(arguments: Mapping[str, Any]) -> Iterator[dict[str, float]]:
+    """For each parent, what says which entries of its task vector survive."""
+    names = [name for name in ("density", "gamma", "epsilon") if name in arguments]
+    if "density" in names:
+        for values in zip(*(arguments[name] for name in names), strict=True):
+            yield dict(zip(names, values, strict=True))
+
+
+def _fails_there(mask: Mapping[str, float], size: int, *, random: bool) -> bool:
+    """Whether mergekit stops at a tensor, or drops all of it by mistake (see ``DIFFERS``)."""
+    density = mask["density"]
+    if density >= 1.0:
+        return False
+    if random:
+        half = mask.get("epsilon", 0.0)
+        return not half < density < 1.0 - half
+    kept = int(density * size)
+    return kept == 0 or ("gamma" in mask and min(int(mask["gamma"] * size), size - kept) == 0)
 
 
 def _is_unknown_choice(parameter: Parameter, fixed: Mapping[str, Any]) -> bool:

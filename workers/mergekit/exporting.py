@@ -66,7 +66,8 @@ def _words(recipe: Recipe, layout: Layout) -> dict[str, dict[str, Any]] | None:
     for number, block in enumerate(layout.blocks(recipe.partition)):
         arguments = method.arguments(recipe.at(number), len(recipe.parents))
         for piece in block.pieces:
-            said = to_mergekit(method.declaration, arguments, layout.depth(piece.tensor))
+            depth = layout.depth(piece.tensor)
+            said = to_mergekit(method.declaration, arguments, piece.stop - piece.start, depth)
             if said is None:
                 return None
             words[piece.tensor] = said

@@ -150,10 +150,7 @@ def _recipe(
     floats = [p.name for p in spoken(declaration) if p.kind == "float"]
     varies = any(len(set(columns[name])) > 1 for name in floats)
     count = len(layout.tensors) if varies else 1
-    parameters: dict[str, Value] = {}
-    for name, value in fixed_there(declaration).items():
-        each = declaration.parameter(name).per_parent
-        parameters[name] = ((value,) * len(configuration.parents),) * count if each else value
+    parameters: dict[str, Value] = fixed_there(declaration)
     for name, column in columns.items():
         single = name not in floats or (len(set(column)) == 1 and not isinstance(column[0], tuple))
         parameters[name] = column[0] if single else tuple(column[:count])

@@ -31,7 +31,7 @@ def layout(layers: int = LAYERS) -> Layout:
     names = ["model.embed_tokens", "model.norm", "lm_head"]
     names += [f"model.layers.{n}.{part}" for n in range(layers) for part in PARTS]
     return Layout.of(
-        Tensor(name=f"{n}.weight", shape=(3,) if "norm" in n else (4, 3), dtype="F32")
+        Tensor(name=f"{n}.weight", shape=(128,) if "norm" in n else (8, 32), dtype="F32")
         for n in names
     )
 
@@ -347,8 +347,8 @@ def words(recipe: Recipe) -> Iterator[tuple[str, Any]]:
     for number, block in enumerate(layout().blocks(recipe.partition)):
         arguments = method.arguments(recipe.at(number), len(recipe.parents))
         for piece in block.pieces:
-            depth = layout().depth(piece.tensor)
-            yield piece.tensor, to_mergekit(method.declaration, arguments, depth)
+            depth, size = layout().depth(piece.tensor), piece.stop - piece.start
+            yield piece.tensor, to_mergekit(method.declaration, arguments, size, depth)
 
 
 MODELS = {"base": "zoo/base", "one": "zoo/one", "two": "zoo/two"}
@@ -393,6 +393,8 @@ def varied(method: MergeMethod, preset: dict[str, Any]) -> Recipe:
         if parameter.kind != "float" or parameter in LINES or parameter.name in preset:
             continue
         low, high = max(parameter.low, parameter.minimum), min(parameter.high, parameter.maximum)
+        if parameter.name == "epsilon":  # mergekit has density +- epsilon within (0, 1)
+            high = min(high, 0.1)
         rows = [low + (high - low) * (n + 1) / (len(blocks) + 2) for n in range(len(blocks))]
         each = parameter.per_parent
         parameters[parameter.name] = tuple((row, high)[:count] if each else row for row in rows)
