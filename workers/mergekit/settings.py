@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -90,12 +91,25 @@ def _conditional(entry: dict[str, Any], field: str, problems: list[Problem]) -> 
 
 
 def _knots(value: Any, field: str, problems: list[Problem]) -> tuple[Value, ...]:
-    knots = value if isinstance(value, list) else [value]
-    if not knots or not all(isinstance(knot, bool | int | float) for knot in knots):
+    knots = [_number(knot) for knot in (value if isinstance(value, list) else [value])]
+    good = [knot for knot in knots if knot is not None]
+    if not good or len(good) < len(knots):
         message = (
             f"is {value!r}; write a number, a list of numbers over the depth, or a list of "
             "{filter, value}"
         )
         problems.append(Problem(field=field, message=message))
-        return ()
-    return tuple(knot if isinstance(knot, bool) else float(knot) for knot in knots)
+    return tuple(good)
+
+
+def _number(value: Any) -> Value | None:
+    """A flag or a number; YAML reads ``1e-5`` as a word, and mergekit as a number."""
+    if isinstance(value, bool):
+        return value
+    if not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None

@@ -81,6 +81,12 @@ def test_a_gradient_is_spread_over_the_layers_and_its_first_knot_is_for_all_else
         assert at(recipe, outside)["weight"] == (0.0, 1.0)
 
 
+def test_numbers_with_an_exponent_are_numbers() -> None:
+    document = yaml.safe_load(yaml.safe_dump(linear(1.0)).replace("1.0", "5e-1", 1))
+    assert document["models"][0]["parameters"]["weight"] == "5e-1"  # so YAML 1.1 reads it
+    assert imported(document).parameters["weight"] == ((0.5, 1.0),)
+
+
 def test_the_only_layer_of_a_model_is_at_the_end_of_the_gradient() -> None:
     here = layout(1)
     recipe = imported(linear([0.0, 0.5]), here)
