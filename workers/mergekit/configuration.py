@@ -18,6 +18,7 @@ from search.spec import BASE, DType, problems_of
 from workers.merge_method import MergeMethod, methods
 from workers.mergekit.dialect import (
     BASE_COMES_FIRST,
+    BASE_IS_OPTIONAL,
     DIFFERS,
     IGNORED,
     known_to_mergekit,
@@ -269,6 +270,9 @@ def _merged(
     others = [model for model in members if model != base]
     if base is None or method.declaration.uses_base:
         return others
+    if method.declaration.mergekit in BASE_IS_OPTIONAL:
+        message = f"makes {method.declaration.mergekit} merge differences from it; leave it out"
+        problems.append(Problem(field="base_model", message=message))
     if method.declaration.mergekit in BASE_COMES_FIRST and base not in members:
         message = f"'{base}' must be one of the two models that are merged"
         problems.append(Problem(field="base_model", message=message))

@@ -22,6 +22,8 @@ IGNORED: Mapping[str, str] = {"int8_mask": "how masks are stored there; it chang
 REQUIRED = frozenset({"weight", "t"})
 # Methods in which one of the merged models is the base model, and comes first.
 BASE_COMES_FIRST = frozenset({"slerp"})
+# Methods that merge differences from the base model where one is named, and whole models otherwise.
+BASE_IS_OPTIONAL = frozenset({"nuslerp", "multislerp"})
 # Methods that do not give the same weights here as there, and why.
 _BY_CHANCE = "draws at random, and here from another generator: other entries are dropped"
 _NO_BAND = (

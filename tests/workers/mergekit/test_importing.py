@@ -14,7 +14,7 @@ from torch.testing import assert_close
 
 from search.layout import LayerGroups, Layout, Partition, Tensor
 from search.method import LINES, Parameter
-from search.problems import Invalid
+from search.problems import Invalid, Problem
 from search.recipe import Recipe
 from tests.workers.mergekit.folders import merged, open_models, save_models
 from workers.merge_method import MergeMethod, methods
@@ -305,6 +305,43 @@ def test_what_a_recipe_cannot_say_is_refused_where_it_stands(
     found = problems(document)
     assert field in found
     assert says in found[field]
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 9) | st.sampled_from([0.5, "base", "a+b", "1e-3"]),
+    lambda part: (
+        st.lists(part, max_size=3)
+        | st.dictionaries(st.sampled_from(["filter", "value", "model", "weight"]), part, max_size=3)
+    ),
+    max_leaves=5,
+)
+
+
+def places_in(document: Any) -> Iterator[tuple[Any, Any]]:
+    """(container, key) of everything in a document."""
+    pairs = document.items() if isinstance(document, dict) else enumerate(document)
+    for key, value in list(pairs):
+        yield document, key
+        if isinstance(value, dict | list):
+            yield from places_in(value)
+
+
+def complaints(document: Any) -> tuple[Problem, ...]:
+    try:
+        imported(document)
+    except Invalid as invalid:
+        return invalid.problems
+    return ()
+
+
+@given(st.data())
+def test_whatever_is_wrong_is_a_problem_with_a_field(data: st.DataObject) -> None:
+    document = data.draw(st.sampled_from([slices((0, 2), (2, 4)), linear([0.0, 0.5])]))
+    document |= {"base_model": "one", "dtype": "float32", "tokenizer_source": "base"}
+    document = yaml.safe_load(yaml.safe_dump(document))
+    container, key = data.draw(st.sampled_from(list(places_in(document))))
+    container[key] = data.draw(anything)
+    assert all(problem.field and problem.message for problem in complaints(document))
 
 
 # Round trips.
