@@ -18,10 +18,10 @@ from search.spec import BASE, DType, problems_of
 from workers.merge_method import MergeMethod, methods
 from workers.mergekit.dialect import (
     BASE_COMES_FIRST,
-    BASE_IS_OPTIONAL,
     DIFFERS,
     IGNORED,
     known_to_mergekit,
+    merges_differences,
     method_called,
     spoken,
 )
@@ -100,6 +100,7 @@ class Configuration:
         parents: names of the models that are merged, in order.
         slices: consecutive; at least one.
         settings: of the whole configuration.
+        differences: whether differences to the base are merged, and not the models themselves.
         dtype: of the merged model.
         notes: what was left out, and why that changes nothing.
     """
@@ -109,6 +110,7 @@ class Configuration:
     parents: tuple[str, ...]
     slices: tuple[Slice, ...]
     settings: Mapping[str, Setting]
+    differences: bool
     dtype: DType
     notes: tuple[Problem, ...]
 
@@ -124,17 +126,21 @@ def parse_configuration(document: Any) -> Configuration:
     method = _method(given)
     slices = tuple(_slices(given, problems))
     settings = parse_settings(given.parameters, "parameters", problems)
-    base = _base_model(given, method, problems)
+    base = _base_model(given, problems)
+    differences = merges_differences(method.declaration, base_is_named=base is not None)
     members = list(slices[0].sources)
     problems += _unlike(slices, members)
-    merged = _merged(members, base, method, problems)
-    lends = _lends_tokenizer(given, base or members[0], method, problems)
+    problems += _unbased(given.merge_method, base, members, differences=differences)
+    merged = [model for model in members if model != base]
+    if base is not None and not differences:
+        merged.insert(0, base)
+    lends = _lends_tokenizer(given, base or members[0], problems, fixed=differences)
     dtype = _dtype(given, problems)
     names = {lends: BASE} | short_names(model for model in merged if model != lends)
     if not method.declaration.takes(len(merged)):
         where = slices[0].field and f"{slices[0].field}.sources"
         message = f"'{given.merge_method}' takes {method.declaration.parent_count}"
-        if method.declaration.uses_base:
+        if differences:
             message += " beside the base model"
         problems.append(Problem(field=where or "models", message=f"{message}, not {len(merged)}"))
     if problems:
@@ -146,6 +152,7 @@ def parse_configuration(document: Any) -> Configuration:
         parents=tuple(names[model] for model in merged),
         slices=slices,
         settings=settings,
+        differences=differences,
         dtype=dtype,
         notes=(*_notes(given), *_unread(sections, method)),
     )
@@ -245,7 +252,7 @@ def _unlike(slices: Sequence[Slice], members: Sequence[str]) -> Iterator[Problem
             yield Problem(field=f"{part.field}.sources", message=message)
 
 
-def _base_model(given: _Document, method: MergeMethod, problems: list[Problem]) -> str | None:
+def _base_model(given: _Document, problems: list[Problem]) -> str | None:
     named = {"base_model": given.base_model} | {
         f"slices[{i}].base_model": part.base_model for i, part in enumerate(given.slices or ())
     }
@@ -256,33 +263,29 @@ def _base_model(given: _Document, method: MergeMethod, problems: list[Problem]) 
         if model != base:
             message = f"is '{model}' here and '{base}' elsewhere; a recipe has one base"
             problems.append(Problem(field=field, message=message))
-    first = given.merge_method in BASE_COMES_FIRST
-    if base is None and (method.declaration.uses_base or first):
-        message = f"is required by {given.merge_method}"
-        problems.append(Problem(field="base_model", message=message))
     return base
 
 
-def _merged(
-    members: Sequence[str], base: str | None, method: MergeMethod, problems: list[Problem]
-) -> list[str]:
-    """The models that are merged: without a base whose differences are merged, else with it."""
-    others = [model for model in members if model != base]
-    if base is None or method.declaration.uses_base:
-        return others
-    if method.declaration.mergekit in BASE_IS_OPTIONAL:
-        message = f"makes {method.declaration.mergekit} merge differences from it; leave it out"
-        problems.append(Problem(field="base_model", message=message))
-    if method.declaration.mergekit in BASE_COMES_FIRST and base not in members:
+def _unbased(
+    method: str, base: str | None, members: Sequence[str], *, differences: bool
+) -> Iterator[Problem]:
+    """A base model that is missing, or should be among the models that are merged."""
+    if base is None and (differences or method in BASE_COMES_FIRST):
+        yield Problem(field="base_model", message=f"is required by {method}")
+    elif base not in members and method in BASE_COMES_FIRST:
         message = f"'{base}' must be one of the two models that are merged"
-        problems.append(Problem(field="base_model", message=message))
-    return [base, *others]
+        yield Problem(field="base_model", message=message)
 
 
-def _lends_tokenizer(
-    given: _Document, base: str, method: MergeMethod, problems: list[Problem]
-) -> str:
-    """The model that is the base of the recipe: its configuration and tokenizer are kept."""
+def _lends_tokenizer(given: _Document, base: str, problems: list[Problem], *, fixed: bool) -> str:
+    """The model that is the base of the recipe: its configuration and tokenizer are kept.
+
+    Args:
+        given: the configuration.
+        base: the model that it is unless another one lends its tokenizer.
+        problems: receives what is wrong.
+        fixed: whether it must be this one.
+    """
     field, source = "tokenizer_source", given.tokenizer_source
     if given.tokenizer is not None:
         field, source = "tokenizer.source", given.tokenizer.get("source", "union")
@@ -297,7 +300,7 @@ def _lends_tokenizer(
         message = f"asks for the union of all vocabularies, but {_SAME_TOKENIZER}"
         problems.append(Problem(field=field, message=message))
         return base
-    if method.declaration.uses_base:
+    if fixed:
         message = f"is '{source}', but {_SAME_TOKENIZER}"
         problems.append(Problem(field=field, message=message))
         return base

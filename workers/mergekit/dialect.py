@@ -2,9 +2,10 @@
 
 mergekit calls a parameter as its declaration does, with these exceptions:
 
-- What a method's preset ``mergekit`` fixes, mergekit cannot be told: it always does so. Of the
-  parameters that all its methods on task vectors have (`_SHARED`) a preset is only the default.
-- ``rescale`` is a flag there: to keep the L1 norm, or not to rescale.
+- What a method's preset ``mergekit`` fixes, mergekit cannot be told: it always does so.
+- ``rescale`` is a flag there: to keep the L1 norm, or not to rescale. Its preset is the default.
+- ``task_vectors`` is no parameter there: such a method merges differences from the base model where
+  one is named, and otherwise the weights themselves.
 - It has no factor by depth (``LINES``), but a ``lambda`` for each layer says the same.
 """
 
@@ -22,8 +23,6 @@ IGNORED: Mapping[str, str] = {"int8_mask": "how masks are stored there; it chang
 REQUIRED = frozenset({"weight", "t"})
 # Methods in which one of the merged models is the base model, and comes first.
 BASE_COMES_FIRST = frozenset({"slerp"})
-# Methods that merge differences from the base model where one is named, and whole models otherwise.
-BASE_IS_OPTIONAL = frozenset({"nuslerp", "multislerp"})
 # Methods that do not give the same weights here as there, and why.
 _BY_CHANCE = "draws at random, and here from another generator: other entries are dropped"
 _NO_BAND = (
@@ -34,9 +33,12 @@ _RANDOM = ("dare_linear", "dare_ties", "della", "della_linear")
 DIFFERS: Mapping[str, str] = {
     **dict.fromkeys(("breadcrumbs", "breadcrumbs_ties"), _NO_BAND),
     **dict.fromkeys(_RANDOM, _BY_CHANCE),
+    "arcee_fusion": "of more than a million entries mergekit looks at a sample; here at all of them",
 }
 
-_SHARED = frozenset({"density", "gamma", "epsilon", "lambda", "normalize", "rescale"})
+# Whether a method that can merge both merges task vectors or weights.
+TASK_VECTORS = "task_vectors"
+
 _PRESET = "mergekit"
 _RESCALE = "rescale"
 
@@ -57,14 +59,22 @@ def spoken(declaration: MethodDeclaration) -> tuple[Parameter, ...]:
     return tuple(
         p
         for p in declaration.parameters
-        if p.name == _RESCALE or not (p in LINES or p.name in fixed or p.kind == "choice")
+        if p.name == _RESCALE
+        or not (p in LINES or p.name in fixed or p.name == TASK_VECTORS or p.kind == "choice")
     )
 
 
 def fixed_there(declaration: MethodDeclaration) -> dict[str, Any]:
     """Parameter -> its value, for what mergekit always does in one way."""
     preset = declaration.presets.get(_PRESET, {})
-    return {name: value for name, value in preset.items() if name not in _SHARED}
+    return {name: value for name, value in preset.items() if name != _RESCALE}
+
+
+def merges_differences(declaration: MethodDeclaration, *, base_is_named: bool) -> bool:
+    """Whether a base model is what task vectors start from, and not one of the merged models."""
+    if TASK_VECTORS not in {parameter.name for parameter in declaration.parameters}:
+        return declaration.uses_base
+    return bool(fixed_there(declaration).get(TASK_VECTORS, base_is_named))
 
 
 def default_there(declaration: MethodDeclaration, parameter: Parameter) -> Any:
@@ -107,15 +117,20 @@ def to_mergekit(
         size: number of elements of the tensor.
         depth: its layer and the number of layers, as `Layout.depth` tells.
     """
-    always = fixed_there(declaration)
-    always |= {p.name: p.default for p in declaration.parameters if _is_unknown_choice(p, always)}
-    if any(not _all_equal(arguments[name], value) for name, value in always.items()):
-        return None
     random = declaration.mergekit in _RANDOM
     if any(_fails_there(mask, size, random=random) for mask in _masks(arguments)):
         return None
     words = _rescaled(_scaled_by_depth(dict(arguments), depth))
-    return words and {p.name: words[p.name] for p in spoken(declaration)}
+    if words is None or any(not _all_equal(words[n], v) for n, v in _always(declaration).items()):
+        return None
+    return {p.name: words[p.name] for p in spoken(declaration)}
+
+
+def _always(declaration: MethodDeclaration) -> dict[str, Any]:
+    """What a merge must not do in another way, so that mergekit can do it."""
+    fixed = fixed_there(declaration)
+    choices = (p for p in declaration.parameters if p.kind == "choice" and p.name != _RESCALE)
+    return {choice.name: choice.default for choice in choices} | fixed
 
 
 def _masks(arguments: Mapping[str, Any]) -> Iterator[dict[str, float]]:
@@ -136,10 +151,6 @@ def _fails_there(mask: Mapping[str, float], size: int, *, random: bool) -> bool:
         return not half < density < 1.0 - half
     kept = int(density * size)
     return kept == 0 or ("gamma" in mask and min(int(mask["gamma"] * size), size - kept) == 0)
-
-
-def _is_unknown_choice(parameter: Parameter, fixed: Mapping[str, Any]) -> bool:
-    return parameter.kind == "choice" and parameter.name != _RESCALE and parameter.name not in fixed
 
 
 def _all_equal(argument: Any, value: Any) -> bool:

@@ -15,9 +15,11 @@ from search.registry import suggestion
 from search.spec import problems_of
 from workers.mergekit.configuration import short_names
 from workers.mergekit.dialect import (
+    TASK_VECTORS,
     default_there,
     fixed_there,
     known_to_mergekit,
+    merges_differences,
     method_called,
     spoken,
 )
@@ -101,9 +103,12 @@ def convert(document: Any, name: str, place: Place) -> Converted:
         message = f"'{genome.merge_method}' is no method that both programs have; {near}"
         raise Invalid([Problem(field="genome.merge_method", message=message)])
     declaration = method.declaration
+    based = genome.base_model is not None
+    differences = merges_differences(declaration, base_is_named=based)
     objectives = [_objective(task) for task in given.tasks if task.weight]
-    parents = _parents(genome, declaration)
-    problems = list(_problems(genome, declaration, parents))
+    # A base among the models adds nothing to itself.
+    parents = [m for m in genome.models if not (differences and m == genome.base_model)]
+    problems = list(_problems(genome, declaration, parents, differences=differences))
     if not objectives:
         problems.append(Problem(field="tasks", message="have no weight; give one a weight"))
     places: dict[str, Mapping[str, str]] = {}
@@ -116,7 +121,7 @@ def convert(document: Any, name: str, place: Place) -> Converted:
         raise Invalid(list(dict.fromkeys(problems)))
     names = short_names(parents)
     modules = [m for m in map(module_of, genome.filters or ()) if m is not None]
-    parameters = _parameters(genome, declaration)
+    parameters = _parameters(genome, declaration, differences=differences)
     spec = {
         "name": name,
         "base": dict(places[genome.base_model or genome.models[0]]),
@@ -128,20 +133,13 @@ def convert(document: Any, name: str, place: Place) -> Converted:
         "budget": {"evaluations": _EVALUATIONS},
         "dtype": "bfloat16",
     }
-    return Converted(spec, (*_genome_notes(genome, declaration), *_notes(given)))
-
-
-def _parents(genome: _Genome, declaration: MethodDeclaration) -> list[str]:
-    """What is merged; a base among the models adds nothing to itself."""
-    if declaration.uses_base:
-        return [model for model in genome.models if model != genome.base_model]
-    return list(genome.models)
+    return Converted(spec, (*_genome_notes(genome, differences=differences), *_notes(given)))
 
 
 def _problems(
-    genome: _Genome, declaration: MethodDeclaration, parents: Sequence[str]
+    genome: _Genome, declaration: MethodDeclaration, parents: Sequence[str], *, differences: bool
 ) -> Iterator[Problem]:
-    if declaration.uses_base and genome.base_model is None:
+    if differences and genome.base_model is None:
         message = f"is required by {genome.merge_method}"
         yield Problem(field="genome.base_model", message=message)
     if not declaration.takes(len(parents)):
@@ -163,18 +161,22 @@ def _models(genome: _Genome, parents: Sequence[str]) -> Iterator[tuple[str, str]
             yield f"genome.models[{index}]", model
 
 
-def _parameters(genome: _Genome, declaration: MethodDeclaration) -> dict[str, Any]:
-    parameters: dict[str, Any] = dict(fixed_there(declaration))
-    for parameter in spoken(declaration):
-        if parameter.name in _SEARCHED:
+def _parameters(
+    genome: _Genome, declaration: MethodDeclaration, *, differences: bool
+) -> dict[str, Any]:
+    """What is searched, and what mergekit has otherwise than we."""
+    said = spoken(declaration)
+    usual = {p.name: default_there(declaration, p) for p in said} | fixed_there(declaration)
+    usual[TASK_VECTORS] = differences
+    usual["normalize"] = genome.normalize
+    if genome.normalize is None:
+        usual["normalize"] = genome.merge_method in ("ties", "dare_ties", "linear")
+    parameters: dict[str, Any] = {}
+    for parameter in declaration.parameters:
+        if parameter in said and parameter.name in _SEARCHED:
             parameters[parameter.name] = _range(parameter, genome)
-            continue
-        value = default_there(declaration, parameter)
-        if parameter.name == "normalize":
-            usual = genome.merge_method in ("ties", "dare_ties", "linear")
-            value = usual if genome.normalize is None else genome.normalize
-        if value != parameter.default:
-            parameters[parameter.name] = value
+        elif usual.get(parameter.name, parameter.default) != parameter.default:
+            parameters[parameter.name] = usual[parameter.name]
     return parameters
 
 
@@ -206,17 +208,17 @@ def _objective(task: _Task) -> dict[str, Any]:
     return objective | ({} if abs(task.weight) == 1.0 else {"weight": abs(task.weight)})
 
 
-def _genome_notes(genome: _Genome, declaration: MethodDeclaration) -> Iterator[Problem]:
+def _genome_notes(genome: _Genome, *, differences: bool) -> Iterator[Problem]:
     def note(field: str, message: str) -> Problem:
         return Problem(field=f"genome.{field}", message=message)
 
     for index, model in enumerate(genome.models):
-        if declaration.uses_base and model == genome.base_model:
+        if differences and model == genome.base_model:
             yield note(f"models[{index}]", "is the base, to which it adds nothing; left out")
-    if not declaration.uses_base:
+    if not differences:
         lender = "it" if genome.base_model else "the first model"
         field = "base_model" if genome.base_model else "models[0]"
-        message = f"{declaration.name} merges no base; {lender} lends configuration and tokenizer"
+        message = f"{genome.merge_method} needs no base; {lender} lends configuration and tokenizer"
         yield note(field, message)
     if genome.tokenizer_source not in (None, "base", genome.base_model):
         message = f"is {genome.tokenizer_source}; here the merged model has the base's tokenizer"

@@ -9,11 +9,16 @@ from typing import Any
 import yaml
 
 from search.layout import Layout, Segments
-from search.method import MethodDeclaration
 from search.recipe import Recipe
 from search.spec import BASE
 from workers.merge_method import methods
-from workers.mergekit.dialect import BASE_COMES_FIRST, spoken, to_mergekit
+from workers.mergekit.dialect import (
+    BASE_COMES_FIRST,
+    TASK_VECTORS,
+    merges_differences,
+    spoken,
+    to_mergekit,
+)
 
 _DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 
@@ -34,10 +39,14 @@ def mergekit_yaml(recipe: Recipe, layout: Layout, models: Mapping[str, str]) -> 
         layout: of the base.
         models: folder or Hub id of the base (``base``) and of every parent.
     """
-    declaration = methods[recipe.method].declaration
+    method = methods[recipe.method]
+    declaration = method.declaration
     if declaration.mergekit is None or isinstance(recipe.partition, Segments):
         return None
-    if declaration.uses_base and BASE in recipe.parents:
+    arguments = method.arguments(recipe.at(0), len(recipe.parents))
+    named = bool(arguments.get(TASK_VECTORS, declaration.uses_base))
+    differences = merges_differences(declaration, base_is_named=named)
+    if differences and BASE in recipe.parents:
         return None  # what differs from itself by nothing is left out there, and its weight too
     words = _words(recipe, layout)
     if words is None:
@@ -45,8 +54,10 @@ def mergekit_yaml(recipe: Recipe, layout: Layout, models: Mapping[str, str]) -> 
     columns = {p.name: {t: said[p.name] for t, said in words.items()} for p in spoken(declaration)}
     own = sorted(p.name for p in spoken(declaration) if p.per_parent)
     document: dict[str, Any] = {"merge_method": declaration.mergekit}
-    if (base := _base_model(declaration, recipe)) is not None:
-        document["base_model"] = models[base]
+    if differences:
+        document["base_model"] = models[BASE]
+    elif declaration.mergekit in BASE_COMES_FIRST:
+        document["base_model"] = models[recipe.parents[0]]
     document["models"] = [
         {"model": models[parent]}
         | _section({name: {t: v[i] for t, v in columns[name].items()} for name in own})
@@ -72,13 +83,6 @@ def _words(recipe: Recipe, layout: Layout) -> dict[str, dict[str, Any]] | None:
                 return None
             words[piece.tensor] = said
     return words | {alias: words[tied] for alias, tied in layout.aliases.items() if tied in words}
-
-
-def _base_model(declaration: MethodDeclaration, recipe: Recipe) -> str | None:
-    """What mergekit calls the base model: for SLERP that is the first of the two."""
-    if declaration.uses_base:
-        return BASE
-    return recipe.parents[0] if declaration.mergekit in BASE_COMES_FIRST else None
 
 
 def _section(columns: Mapping[str, _Column]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from search.recipe import Recipe, Value
 from workers.mergekit.configuration import Configuration, Slice
 from workers.mergekit.dialect import (
     REQUIRED,
+    TASK_VECTORS,
     default_there,
     fixed_there,
     from_mergekit,
@@ -151,6 +152,8 @@ def _recipe(
     varies = any(len(set(columns[name])) > 1 for name in floats)
     count = len(layout.tensors) if varies else 1
     parameters: dict[str, Value] = fixed_there(declaration)
+    if any(parameter.name == TASK_VECTORS for parameter in declaration.parameters):
+        parameters[TASK_VECTORS] = configuration.differences
     for name, column in columns.items():
         single = name not in floats or (len(set(column)) == 1 and not isinstance(column[0], tuple))
         parameters[name] = column[0] if single else tuple(column[:count])

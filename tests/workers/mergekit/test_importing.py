@@ -19,7 +19,7 @@ from search.recipe import Recipe
 from tests.workers.mergekit.folders import merged, open_models, save_models
 from workers.merge_method import MergeMethod, methods
 from workers.mergekit import mergekit_yaml, parse_configuration, recipe_of
-from workers.mergekit.dialect import to_mergekit
+from workers.mergekit.dialect import TASK_VECTORS, to_mergekit
 from workers.parents import Parents
 
 LAYERS = 4
@@ -391,7 +391,8 @@ def words(recipe: Recipe) -> Iterator[tuple[str, Any]]:
         arguments = method.arguments(recipe.at(number), len(recipe.parents))
         for piece in block.pieces:
             depth, size = layout().depth(piece.tensor), piece.stop - piece.start
-            yield piece.tensor, to_mergekit(method.declaration, arguments, size, depth)
+            said = to_mergekit(method.declaration, arguments, size, depth)
+            yield piece.tensor, said and said | {TASK_VECTORS: arguments.get(TASK_VECTORS)}
 
 
 MODELS = {"base": "zoo/base", "one": "zoo/one", "two": "zoo/two"}
