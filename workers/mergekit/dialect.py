@@ -33,7 +33,7 @@ _RANDOM = ("dare_linear", "dare_ties", "della", "della_linear")
 DIFFERS: Mapping[str, str] = {
     **dict.fromkeys(("breadcrumbs", "breadcrumbs_ties"), _NO_BAND),
     **dict.fromkeys(_RANDOM, _BY_CHANCE),
-    "arcee_fusion": "of more than a million entries mergekit looks at a sample; here at all of them",
+    "arcee_fusion": "of over a million entries mergekit looks at a sample, here at all",
 }
 
 # Whether a method that can merge both merges task vectors or weights.
