@@ -155,6 +155,8 @@ def test_what_mergekit_cannot_say_has_no_configuration() -> None:
     assert mergekit_yaml(recipe(here, "dare_ties", "model", **mixed), here, MODELS) is None
     unbiased = recipe(here, "della", "model", rescale="1/probability")
     assert mergekit_yaml(unbiased, here, MODELS) is None
+    by_row = recipe(here, "breadcrumbs", "model", scope="row")
+    assert mergekit_yaml(by_row, here, MODELS) is None
     with_base = Recipe(method="ties", parents=("base", "one"))
     assert mergekit_yaml(with_base, here, MODELS) is None
 
