@@ -135,7 +135,7 @@ def validate(
     spec: SpecFile, server: Server = _URL, token: Token = None, as_json: Json = False
 ) -> None:
     """Check a spec and say what it would cost; nothing is started."""
-    from api.terminal import out, print_json, print_problems
+    from api.terminal import out, print_json, print_notes, print_problems
 
     with _client(server, token) as client:
         answer = client.validate(_read(spec))
@@ -143,7 +143,7 @@ def validate(
         print_json(answer)
     else:
         print_problems(answer.problems)
-        print_problems(w.model_copy(update={"field": f"note: {w.field}"}) for w in answer.warnings)
+        print_notes(answer.warnings)
         if answer.valid:
             out.out(
                 f"The spec is valid: {answer.genes} searched coefficients, {answer.parameters:,} "
@@ -317,8 +317,8 @@ def merge(
         Path,
         typer.Argument(
             help="A recipe in YAML or JSON; its `models` (name: folder, base included) may also be "
-            "given with --model.",
-            metavar="RECIPE",
+            "given with --model. Or a mergekit configuration, whose models are folders beside it.",
+            metavar="FILE",
         ),
     ],
     out: Out,
@@ -326,20 +326,51 @@ def merge(
         list[str] | None, typer.Option("--model", help="name=folder; `base` is the base model.")
     ] = None,
     dtype: Annotated[
-        str, typer.Option(help="auto (the base's), float32, bfloat16 or float16.")
+        str,
+        typer.Option(help="auto (the file's, or the base's), float32, bfloat16 or float16."),
     ] = "auto",
     as_json: Json = False,
 ) -> None:
     """Merge local checkpoints into a folder; no server is needed."""
     with _explained():
-        from api.offline import merge_recipe
+        from api.offline import merge_file
+        from api.terminal import print_notes
 
         given = dict(_pair(text) for text in model or ())
-        files = merge_recipe(_read_bytes(recipe), recipe.parent, given, out, dtype=dtype)
+        merged = merge_file(_read_bytes(recipe), recipe.parent, given, out, dtype=dtype)
+        print_notes(merged.notes)
+    files = merged.files
     if as_json:
         _print({name: {"sha256": sha256, "size_bytes": n} for name, (sha256, n) in files.items()})
     else:
         typer.echo(f"{len(files)} files in {out}")
+
+
+@app.command()
+def convert(
+    file: Annotated[Path, typer.Argument(help="A mergekit-evolve configuration.", metavar="FILE")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Spec to write; standard output when not given.")
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option("--model", help="model=folder, for one that does not lie beside the file."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Turn a mergekit-evolve configuration into a spec; what has no counterpart is a comment."""
+    with _explained():
+        from api.conversion import convert_file
+
+        spec = convert_file(_read_bytes(file), file, dict(_pair(text) for text in model or ()))
+        if out is not None:
+            out.write_text(spec.text, encoding="utf-8")
+    if as_json:
+        _print({"spec": spec.document, "notes": [note.model_dump() for note in spec.notes]})
+    elif out is None:
+        typer.echo(spec.text, nl=False)
+    else:
+        typer.echo(f"{out}: {len(spec.notes)} comments on what is different")
 
 
 @app.command()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
@@ -16,13 +17,14 @@ from api.schemas import ScoreView, finite
 from evals.requests import Unscorable
 from evals.score import score_folder
 from evals.suite import Split
+from search.layout import Layout
 from search.problems import Invalid, Problem
 from search.recipe import Recipe
 from search.registry import UnknownName, suggestion
 from search.spec import BASE, DType, problems_of
 from workers.materializer import merged_tensors
 from workers.merge_method import NotMergeable, methods
-from workers.mergekit import mergekit_yaml
+from workers.mergekit import Configuration, mergekit_yaml, parse_configuration, recipe_of
 from workers.messages import Zoo
 from workers.parents import Parents
 from workers.preflight import preflight
@@ -38,26 +40,49 @@ class FolderScore(ScoreView):
     examples: list[float | None]
 
 
-def merge_recipe(
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """Files of a checkpoint, and what was left out of the file that asked for it, and why."""
+
+    files: Files
+    notes: tuple[Problem, ...] = ()
+
+
+def merge_file(
     text: bytes, beside: Path, models: Mapping[str, str], folder: Path, *, dtype: str = "auto"
-) -> Files:
-    """Merge local checkpoints as a recipe says.
+) -> Merged:
+    """Merge local checkpoints as a file says: a recipe, or a mergekit configuration.
 
     Args:
-        text: of the recipe, as YAML or JSON; beside a recipe's fields it may have ``models``, which
-            maps names to folders.
+        text: YAML or JSON. Beside a recipe's fields it may have ``models``, which maps names to
+            folders; a mergekit configuration names folders as its models.
         beside: where relative folders of the file start.
-        models: further names and folders; these win.
+        models: names and folders, or models as the configuration calls them; these win.
         folder: is written.
-        dtype: of the result; the base's when ``auto``.
+        dtype: of the result; that of the configuration, or else of the base, when ``auto``.
 
     Raises:
-        Invalid: the recipe or the models cannot be merged.
+        Invalid: the file or the models cannot be merged.
     """
-    recipe, named = _recipe(text)
+    document = parse_json(text) if text.lstrip().startswith(b"{") else parse_yaml(text)
+    if not isinstance(document, dict):
+        raise Invalid([Problem(field="recipe", message="is not a mapping of fields")])
+    if "merge_method" in document:
+        configuration = parse_configuration(document)
+        places = _places(configuration, beside, models)
+        wanted = configuration.dtype if dtype == "auto" else dtype
+        zoo, layout = _zoo(configuration.parents, places, wanted)
+        recipe = recipe_of(configuration, layout)
+        return Merged(_write(recipe, zoo, folder), configuration.notes)
+    recipe, named = _recipe(document)
     places = {name: beside / place for name, place in named.items()}
     places |= {name: Path(place) for name, place in models.items()}
-    zoo = _zoo(recipe, places, dtype)
+    zoo, _ = _zoo(recipe.parents, places, dtype)
+    return Merged(_write(recipe, zoo, folder))
+
+
+def _write(recipe: Recipe, zoo: Zoo, folder: Path) -> Files:
+    """Merge tensor by tensor, and write what tells how beside the weights."""
     parents = Parents(zoo)
     extra = {"recipe.json": recipe.model_dump_json(indent=2)}
     names = {BASE: zoo.base, **dict(zoo.parents)}
@@ -73,10 +98,7 @@ def merge_recipe(
         parents.close()
 
 
-def _recipe(text: bytes) -> tuple[Recipe, dict[str, str]]:
-    document = parse_json(text) if text.lstrip().startswith(b"{") else parse_yaml(text)
-    if not isinstance(document, dict):
-        raise Invalid([Problem(field="recipe", message="is not a mapping of fields")])
+def _recipe(document: dict[str, Any]) -> tuple[Recipe, dict[str, str]]:
     named = document.pop("models", {})
     if not isinstance(named, dict) or not all(isinstance(v, str) for v in named.values()):
         raise Invalid([Problem(field="models", message="maps names to folders")])
@@ -91,10 +113,28 @@ def _recipe(text: bytes) -> tuple[Recipe, dict[str, str]]:
     return recipe, named
 
 
-def _zoo(recipe: Recipe, places: Mapping[str, Path], dtype: str) -> Zoo:
+def _places(
+    configuration: Configuration, beside: Path, models: Mapping[str, str]
+) -> dict[str, Path]:
+    """Folders of a configuration's models: as given by model or name, else as it calls them."""
+    places = {}
+    problems = []
+    for name, model in configuration.models.items():
+        given = models.get(model, models.get(name))
+        places[name] = beside / model if given is None else Path(given)
+        if given is None and not places[name].is_dir():
+            message = f"there is no folder '{model}' beside the file; give --model {model}=folder"
+            problems.append(Problem(field=f"models.{name}", message=message))
+    if problems:
+        raise Invalid(problems)
+    return places
+
+
+def _zoo(parents: Sequence[str], places: Mapping[str, Path], dtype: str) -> tuple[Zoo, Layout]:
+    """The models that a recipe merges, if they fit together, and the base's layout."""
     problems = [
         Problem(field=f"models.{name}", message="is needed; give --model name=folder")
-        for name in dict.fromkeys((BASE, *recipe.parents))
+        for name in dict.fromkeys((BASE, *parents))
         if name not in places
     ]
     if dtype not in get_args(DType):
@@ -102,18 +142,19 @@ def _zoo(recipe: Recipe, places: Mapping[str, Path], dtype: str) -> Zoo:
         problems.append(Problem(field="dtype", message=message))
     if problems:
         raise Invalid(problems)
-    parents = [name for name in recipe.parents if name != BASE]
+    others = [name for name in parents if name != BASE]
     found = preflight(
         (f"models.{BASE}", places[BASE]),
-        [(f"models.{name}", name, places[name]) for name in parents],
+        [(f"models.{name}", name, places[name]) for name in others],
     )
-    if found.problems:
+    if found.problems or found.layout is None:
         raise Invalid(found.problems)
-    return Zoo(
+    zoo = Zoo(
         base=str(places[BASE]),
-        parents=tuple((name, str(places[name])) for name in parents),
+        parents=tuple((name, str(places[name])) for name in others),
         dtype=found.dtype if dtype == "auto" else dtype,
     )
+    return zoo, found.layout
 
 
 def score_tasks(

@@ -50,6 +50,11 @@ def print_problems(problems: Iterable[Problem]) -> None:
         err.out(f"{problem.field}: {problem.message}")
 
 
+def print_notes(notes: Iterable[Problem]) -> None:
+    """One line each, for what is worth knowing but stops nothing."""
+    print_problems(n.model_copy(update={"field": f"note: {n.field}"}) for n in notes)
+
+
 def score_text(score: ScoreView | None) -> str:
     """A value with its standard error."""
     if score is None or score.value is None:

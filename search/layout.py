@@ -175,7 +175,7 @@ class Layout(BaseModel):
         label = f"{stack}.{first}" if first == last else f"{stack}.{first}-{last}"
         if not groups.modules:
             return label
-        module = next((m for m, pattern in _MODULES if pattern.search(rest)), None)
+        module = module_of(rest)
         return f"{label}.{module if module in groups.modules else 'rest'}"
 
     def _depth(self, stack: str) -> int:
@@ -196,6 +196,11 @@ class Layout(BaseModel):
             if low < high:
                 pieces.append(Piece(tensor.name, low - offset, high - offset))
         return Block(f"{start}:{stop}", tuple(pieces))
+
+
+def module_of(name: str) -> Module | None:
+    """The kind of module that a tensor, or a part of its name within a layer, belongs to."""
+    return next((module for module, pattern in _MODULES if pattern.search(name)), None)
 
 
 def _layer(name: str) -> tuple[str, int, str]:

@@ -129,7 +129,7 @@ class MergeMethod:
                 finite one.
         """
         given = {_keyword(name): v for name, v in arguments.items() if name not in _LINES}
-        factor = _depth_factor(sources.depth, arguments)
+        factor = depth_factor(sources.depth, arguments)
         try:
             if factor == 1.0:
                 self.function(out, sources, **given)
@@ -187,7 +187,7 @@ def merge_method(declaration: MethodDeclaration) -> Callable[[MergeFunction], Me
     return add
 
 
-def _depth_factor(depth: tuple[int, int] | None, arguments: Given) -> float:
+def depth_factor(depth: tuple[int, int] | None, arguments: Given) -> float:
     """LiNeS, eq. 3: alpha outside of layers, alpha + beta in the last one."""
     alpha, beta = (float(arguments.get(name, default)) for name, default in _LINES.items())
     if depth is None:

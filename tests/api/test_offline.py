@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from safetensors.numpy import load_file
+from safetensors.torch import load_file as load_torch
 
 from api import cli
 from api.offline import FolderScore, write_examples
@@ -80,6 +82,58 @@ def test_a_wrong_recipe_is_a_line_per_problem(
 ) -> None:
     (zoo / "wrong.yaml").write_text(yaml.safe_dump({**RECIPE, **change}))
     code, _, err = run(capsys, "merge", zoo / "wrong.yaml", "--out", tmp_path / "merged")
+    assert code == 2
+    assert says in err
+    assert "Traceback" not in err
+    assert not (tmp_path / "merged").exists()
+
+
+MERGEKIT = {
+    "merge_method": "task_arithmetic",
+    "base_model": "base",
+    "models": [
+        {"model": "add", "parameters": {"weight": [0.5, 1.0]}},
+        {"model": "org/elsewhere", "parameters": {"weight": 0.25}},
+    ],
+    "parameters": {"int8_mask": True},
+    "out_dtype": "bfloat16",
+    "dtype": "float32",
+}
+
+
+def test_a_mergekit_configuration_becomes_a_folder(
+    zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (zoo / "merge.yml").write_text(yaml.safe_dump(MERGEKIT))
+    models = ("--model", f"org/elsewhere={zoo / 'reverse'}")
+    out = tmp_path / "merged"
+    code, _, err = run(capsys, "merge", zoo / "merge.yml", "--out", out, *models)
+    assert code == 0
+    assert "note: parameters.int8_mask: is left out" in err
+    merged = load_torch(out / "model.safetensors")
+    # The base is 0, add is 1 and reverse is 2 everywhere; the second layer is the last.
+    expected = {"model.embed_tokens.weight": 1.0, "model.layers.1.mlp.up_proj.weight": 1.5}
+    for name, value in expected.items():
+        assert merged[name].dtype == torch.bfloat16
+        assert torch.all(merged[name] == value)
+    again = yaml.safe_load((out / "mergekit.yaml").read_text())
+    assert again["merge_method"] == "task_arithmetic"
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({}, "models.elsewhere: there is no folder 'org/elsewhere' beside the file; give --model"),
+        ({"merge_method": "passthrough"}, "merge_method: passthrough builds a model"),
+        ({"base_model": "nowhere"}, "models.base: there is no folder 'nowhere'"),
+        ({"models": []}, "models: has 0; name at least 1"),
+    ],
+)
+def test_a_wrong_mergekit_configuration_is_a_line_per_problem(
+    zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], change: Any, says: str
+) -> None:
+    (zoo / "wrong.yml").write_text(yaml.safe_dump(MERGEKIT | change))
+    code, _, err = run(capsys, "merge", zoo / "wrong.yml", "--out", tmp_path / "merged")
     assert code == 2
     assert says in err
     assert "Traceback" not in err

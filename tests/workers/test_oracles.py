@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.testing import assert_close
 
+from tests.workers.mergekit.folders import merged_from, save_models
 from workers import merge_state_dicts
-from workers.merge_method import methods
 
 ORACLES = Path(__file__).parents[1] / "oracles"
 CASES: dict[str, dict[str, Any]] = {
@@ -178,48 +178,10 @@ def test_random_masks_have_the_statistics_of_the_reference(identifier: str) -> N
     assert ((mean - delta).abs() <= 5 * spread + 1e-6).all()
 
 
-# The reference lets a parameter be a list over depth, or differ by substrings of tensor names.
-# Spelled out, that is one value for each tensor.
-def value_at(setting: Any, name: str, place: float) -> float:
-    if isinstance(setting, list) and isinstance(setting[0], dict):
-        first = next(s for s in setting if s.get("filter", "") in name)
-        return value_at(first["value"], name, place)
-    if not isinstance(setting, list):
-        return float(setting)
-    position = place * (len(setting) - 1)
-    low = min(int(position), len(setting) - 2)
-    return setting[low] + (position - low) * (setting[low + 1] - setting[low])
-
-
-def depth(name: str, layers: int) -> float:
-    parts = name.split(".")
-    return int(parts[2]) / (layers - 1) if parts[1] == "layers" else 0.0
-
-
 @pytest.mark.parametrize("identifier", CONFIGS)
-def test_a_mergekit_config_equals_the_reference(identifier: str) -> None:
+def test_a_mergekit_config_equals_the_reference(identifier: str, tmp_path: Path) -> None:
     case = CASES[identifier]
-    models = inputs(case)
-    config, names = case["params"]["config"], case["params"]["name_map"]
-    name_of_method = config["merge_method"]
-    members = config["models"] if "models" in config else config["slices"][0]["sources"]
-    parents = {m["model"]: models[names.get(m["model"], m["model"])] for m in members}
-    base = models["base"] if methods[name_of_method].declaration.uses_base else None
-    merged: dict[str, Tensor] = {}
-    for name in next(iter(parents.values())):
-        place = depth(name, case["params"]["num_layers_out"])
-        values: dict[str, Any] = {
-            key: value_at(setting, name, place)
-            for key, setting in config.get("parameters", {}).items()
-        }
-        for key in members[0].get("parameters", {}):
-            values[key] = [value_at(m["parameters"][key], name, place) for m in members]
-        out = config.get("out_dtype", config["dtype"])
-        merged |= merge_state_dicts(
-            name_of_method,
-            base and {name: base[name]},
-            {label: {name: state[name]} for label, state in parents.items()},
-            values,
-            dtype=getattr(torch, out),
-        )
-    compare(case, merged)
+    folders = save_models(tmp_path, inputs(case))
+    called = case["params"]["name_map"]
+    places = folders | {there: folders[name] for there, name in called.items() if name in folders}
+    compare(case, merged_from(case["params"]["config"], places))

@@ -41,7 +41,7 @@ _BANDS = breadcrumbs(vote=False)
     replace(
         _DECLARATION,
         parameters=(*_DECLARATION.parameters, _SCOPE, _REMOVE_FIRST),
-        presets={"mergekit": {"scope": "tensor"}, "paper": {"scope": "row"}},
+        presets={"mergekit": {"scope": "tensor", "remove_first": True}, "paper": {"scope": "row"}},
     )
 )
 def merge(

@@ -97,7 +97,8 @@ def _merged(deltas: Tensor, topk: float, mask_deltas: bool, uniform_below: float
 def _selected(flat: Tensor, topk: float) -> Tensor:
     """(numel,) which entries have the largest variances over (k, numel) task vectors."""
     variance = (flat - flat.mean(0)).square_().mean(0)
-    count = int(topk * int(variance.count_nonzero()))
+    # In float32 like mergekit: a product just below a whole number is rounded up to it there.
+    count = int(variance.count_nonzero() * topk)
     selected = torch.zeros_like(variance, dtype=torch.bool)
     selected[variance.topk(count).indices] = True
     return selected

@@ -20,7 +20,9 @@ LAYER = ("self_attn.q_proj", "self_attn.o_proj", "mlp.up_proj", "input_layernorm
 def layout(names: Iterable[str] = (), layers: int = 12) -> Layout:
     usual = ["model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"]
     usual += [f"model.layers.{n}.{part}.weight" for n in range(layers) for part in LAYER]
-    return Layout.of(Tensor(name=name, shape=(2, 3), dtype="BF16") for name in [*(names or usual)])
+    return Layout.of(
+        Tensor(name=name, shape=(20, 30), dtype="BF16") for name in [*(names or usual)]
+    )
 
 
 def recipe(here: Layout, method: str, partition: Partition, **parameters: Any) -> Recipe:
@@ -41,7 +43,7 @@ def recipe(here: Layout, method: str, partition: Partition, **parameters: Any) -
 def looked_up(setting: Any, name: str) -> Any:
     if not isinstance(setting, list):
         return setting
-    return next(entry["value"] for entry in setting if entry["filter"] in name)
+    return next(entry["value"] for entry in setting if entry.get("filter", "") in name)
 
 
 def check(here: Layout, given_recipe: Recipe) -> dict[str, Any]:
@@ -94,7 +96,9 @@ def test_every_tensor_finds_the_values_of_its_block(partition: Partition) -> Non
 
 def test_layers_are_told_apart_by_short_filters() -> None:
     document = check(layout(), recipe(layout(), "slerp", LayerGroups(), t=lambda n: n / 20))
-    filters = {entry["filter"] for entry in document["parameters"]["t"]}
+    *rules, last = document["parameters"]["t"]
+    assert last.keys() == {"value"}
+    filters = {entry["filter"] for entry in rules}
     assert filters == {
         *(f"model.layers.{n}." for n in range(12)),
         "model.embed_tokens.",
@@ -127,6 +131,12 @@ def test_the_base_may_be_one_of_the_models_of_a_linear_merge() -> None:
     assert document["parameters"] == {"normalize": False}
 
 
+def test_dare_may_keep_less_than_an_entry_of_a_tensor() -> None:
+    here = layout()
+    rare = recipe(here, "dare_ties", "model", density=((1 / 700, 1 / 700),), rescale="l1")
+    assert mergekit_yaml(rare, here, MODELS) is not None
+
+
 def test_dare_by_density_is_spelled_as_larger_weights() -> None:
     here = layout()
     dare = recipe(here, "dare_linear", "model", weight=((0.5, 0.3),), density=((0.5, 0.1),))
@@ -141,12 +151,38 @@ def test_what_mergekit_cannot_say_has_no_configuration() -> None:
     boundaries = (0, 7, here.size)
     cut = recipe(here, "linear", Segments(boundaries=boundaries))
     assert mergekit_yaml(cut, here, MODELS) is None
-    normalized = recipe(here, "dare_ties", "model", normalize=True)
-    assert mergekit_yaml(normalized, here, MODELS) is None
+    mixed = {"normalize": True, "density": ((0.5, 0.25),)}
+    assert mergekit_yaml(recipe(here, "dare_ties", "model", **mixed), here, MODELS) is None
+    unbiased = recipe(here, "della", "model", rescale="1/probability")
+    assert mergekit_yaml(unbiased, here, MODELS) is None
+    by_row = recipe(here, "breadcrumbs", "model", scope="row")
+    assert mergekit_yaml(by_row, here, MODELS) is None
+    with_base = Recipe(method="ties", parents=("base", "one"))
+    assert mergekit_yaml(with_base, here, MODELS) is None
 
 
 def test_every_method_that_claims_a_mergekit_name_has_a_configuration() -> None:
     here = layout()
     for method in methods:
-        text = mergekit_yaml(recipe(here, method.name, LayerGroups()), here, MODELS)
+        preset = method.declaration.presets.get("mergekit", {})
+        text = mergekit_yaml(recipe(here, method.name, LayerGroups(), **preset), here, MODELS)
         assert (text is not None) == (method.declaration.mergekit is not None)
+
+
+@pytest.mark.parametrize(
+    ("method", "fails", "works"),
+    [
+        ("ties", {"density": 1 / 700}, {"density": 1 / 500}),  # a tensor has 600 entries
+        ("breadcrumbs", {"gamma": 1 / 700}, {"gamma": 1 / 500}),
+        ("della", {"density": 0.1, "epsilon": 0.1}, {"density": 1.0, "epsilon": 0.1}),
+    ],
+)
+def test_what_mergekit_would_fail_at_has_no_configuration(
+    method: str, fails: dict[str, float], works: dict[str, float]
+) -> None:
+    here = layout()
+    preset = methods[method].declaration.presets.get("mergekit", {})
+    for masks, expected in ((fails, False), (works, True)):
+        rows = {name: ((value, value),) for name, value in masks.items()}
+        given_recipe = recipe(here, method, "model", **preset, **rows)
+        assert (mergekit_yaml(given_recipe, here, MODELS) is not None) == expected

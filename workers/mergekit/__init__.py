@@ -1,0 +1,15 @@
+"""mergekit's two formats: a merge that is written out, and the search of mergekit-evolve."""
+
+from workers.mergekit.configuration import Configuration, parse_configuration
+from workers.mergekit.evolve import Converted, convert
+from workers.mergekit.exporting import mergekit_yaml
+from workers.mergekit.importing import recipe_of
+
+__all__ = [
+    "Configuration",
+    "Converted",
+    "convert",
+    "mergekit_yaml",
+    "parse_configuration",
+    "recipe_of",
+]
