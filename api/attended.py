@@ -14,7 +14,7 @@ from api.rebuild import build_run, chosen_optimizer, suite
 from api.schemas import OVER
 from api.store import Search, Store, scores_to_json
 from evals.suite import Split
-from search.method import MethodDeclaration
+from search.method import MethodDeclaration, one_of
 from search.outcome import Candidate, Infeasible, Scored
 from search.problems import Invalid, Problem
 from search.registry import UnknownName
@@ -155,7 +155,7 @@ class Attended:
 
     def _build(self) -> SearchRun:
         try:
-            declaration = self._declaration(self.search.spec.method)
+            declaration = one_of(list(map(self._declaration, self.search.spec.method_names)))
         except UnknownName as error:
             raise Invalid([Problem(field="method", message=str(error))]) from None
         geometry = self._store.geometry(self.search.id)

@@ -20,6 +20,7 @@ from api.settings import Settings
 from api.store import Submission
 from evals import harness
 from search.layout import Layout
+from search.method import one_of
 from search.optimizer import optimizers
 from search.problems import Invalid, Problem
 from search.registry import UnknownName
@@ -112,10 +113,10 @@ def _space(
     spec: SearchSpec | None, found: Preflight | None, problems: list[Problem]
 ) -> SearchSpace | None:
     """The search space; its parameters are checked even where the base is not known."""
-    if spec is None or spec.method not in methods:
+    if spec is None or any(name not in methods for name in spec.method_names):
         return None
     layout = found.layout if found and found.layout else Layout(tensors=())
-    declaration = methods[spec.method].declaration
+    declaration = one_of([methods[name].declaration for name in spec.method_names])
     return _attempt(lambda: SearchSpace(declaration, spec, layout), problems)
 
 
@@ -137,12 +138,17 @@ def _part(model: type[Form], value: object) -> Form | None:
 
 
 def _method_problems(raw: dict[Any, Any]) -> Iterator[Problem]:
-    name = raw.get("method")
-    if isinstance(name, str) and name:
-        try:
-            methods[name]
-        except UnknownName as error:
-            yield Problem(field="method", message=str(error))
+    given = raw.get("method")
+    choices = given.get("choices") if isinstance(given, dict) else None
+    places = {"method": given}
+    if isinstance(choices, list):
+        places = {f"method.choices[{place}]": name for place, name in enumerate(choices)}
+    for field_, name in places.items():
+        if isinstance(name, str) and name:
+            try:
+                methods[name]
+            except UnknownName as error:
+                yield Problem(field=field_, message=str(error))
 
 
 def _optimizer_problems(raw: dict[Any, Any]) -> Iterator[Problem]:

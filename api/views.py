@@ -165,7 +165,7 @@ def _search(reading: Reading, readings: Readings, proposed: int) -> dict[str, An
         "name": search.spec.name,
         "state": progress.state,
         "created_at": search.created_at,
-        "method": search.spec.method,
+        "method": ", ".join(search.spec.method_names),
         "optimizer": search.spec.optimizer.name,
         "objectives": objective_views(search),
         "progress": progress_view(progress, proposed),

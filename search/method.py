@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from search.problems import Problem
 from search.registry import suggestion
-from search.spec import Range
+from search.spec import Choices, Range
 
 Kind = Literal["float", "integer", "flag", "choice"]
 
@@ -31,8 +31,8 @@ class Parameter:
     Args:
         name: as written in a spec and in mergekit's YAML.
         description: a short sentence with units.
-        kind: ``float`` is searched over a range; a whole number (``integer``), a ``flag`` (bool) or
-            one of the ``choices`` is fixed.
+        kind: ``float`` is searched over a range or among choices; a whole number (``integer``), a
+            ``flag`` (bool) or one of the ``choices`` among choices.
         per_parent: one value per parent, or one for all.
         default: used where the spec is silent; for a searched float also the centre of its range.
         low, high: the range that the catalogue recommends to search.
@@ -65,16 +65,20 @@ class Parameter:
     def misfit(self, setting: object, parents: int) -> str | None:
         """Why a value, a tuple with one per parent, or a range does not fit; None when it does."""
         match self.kind, setting:
+            case (_, Choices(choices=choices)):
+                return next((m for c in choices if (m := self.misfit(c, parents))), None)
             case ("flag", _):
                 fits = isinstance(setting, bool)
-                return None if fits else "is either true or false, and cannot be searched"
+                return None if fits else "is true, false, or {choices: [true, false]}"
             case ("choice", _):
                 fits = setting in self.choices
-                return None if fits else f"is one of {', '.join(self.choices)}, and never searched"
+                return (
+                    None if fits else f"is one of {', '.join(self.choices)}, or {{choices: [...]}}"
+                )
             case ("integer", int() | float()) if not float(setting).is_integer():
                 return f"is a whole number, not {setting:g}"
             case ("integer", Range()):
-                return "is a whole number, and cannot be searched"
+                return "is a whole number; name those to search among: {choices: [...]}"
             case (_, Range(low=low, high=high)):
                 return self._outside((low, high))
             case (_, tuple() as values):
@@ -139,6 +143,7 @@ class MethodDeclaration:
         mergekit: the method's name in a mergekit YAML, where one exists.
         presets: where references disagree: under ``mergekit`` and ``paper`` the parameters that
             reproduce them. A name that is missing changes nothing.
+        alternatives: the methods that this one stands for (see ``one_of``), by name.
     """
 
     name: str
@@ -152,6 +157,7 @@ class MethodDeclaration:
     parent_values: Mapping[str, float | bool] | None = field(default_factory=dict)
     mergekit: str | None = None
     presets: Mapping[str, Mapping[str, float | int | bool | str]] = field(default_factory=dict)
+    alternatives: Mapping[str, MethodDeclaration] = field(default_factory=dict)
 
     def expand(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Settings with a preset (``compat``) spelled out; what is set beside it wins."""
@@ -186,6 +192,8 @@ class MethodDeclaration:
             parents: how many there are.
             prefix: of the fields of parameters, ending in a dot.
         """
+        if self.alternatives:
+            return self._problems_of_alternatives(settings, parents, prefix)
         problems = []
         if not self.takes(parents):
             message = f"'{self.name}' takes {self.parent_count}, not {parents}"
@@ -203,9 +211,54 @@ class MethodDeclaration:
                 problems.append(Problem(field=prefix + name, message=misfit))
         return problems
 
+    def _problems_of_alternatives(
+        self, settings: Mapping[str, object], parents: int, prefix: str
+    ) -> list[Problem]:
+        """What any of the methods refuses; a parameter need only be known to one of them."""
+        known = {p.name for p in self.parameters} | {COMPAT}
+        problems = []
+        for name in settings.keys() - known:
+            message = f"none of these methods has such a parameter; {suggestion(name, known)}"
+            problems.append(Problem(field=prefix + name, message=message))
+        for one in self.alternatives.values():
+            own = {parameter.name for parameter in one.parameters} | {COMPAT}
+            mine = {name: setting for name, setting in settings.items() if name in own}
+            problems += [
+                Problem(field=p.field, message=f"for '{one.name}': {p.message}")
+                for p in one.problems(mine, parents, prefix=prefix)
+            ]
+        return problems
+
     def parameter(self, name: str) -> Parameter:
         """The parameter called ``name``; KeyError when there is none."""
         for parameter in self.parameters:
             if parameter.name == name:
                 return parameter
         raise KeyError(name)
+
+
+def one_of(declarations: Sequence[MethodDeclaration]) -> MethodDeclaration:
+    """What a search asks for that chooses among methods: the parameters of all of them.
+
+    A parameter that several have is searched once for all; where a spec is silent each method has
+    its own default. A single method stays what it is.
+    """
+    first, *others = declarations
+    if not others:
+        return first
+    names = ", ".join(declaration.name for declaration in declarations)
+    parameters = {p.name: p for d in reversed(declarations) for p in d.parameters}
+    return MethodDeclaration(
+        name=f"one of {names}",
+        summary=f"One of {names}.",
+        source="; ".join(dict.fromkeys(d.source for d in declarations)),
+        parameters=tuple(parameters.values()),
+        uses_base=any(d.uses_base for d in declarations),
+        minimum_parents=max(d.minimum_parents for d in declarations),
+        maximum_parents=min(
+            (d.maximum_parents for d in declarations if d.maximum_parents is not None),
+            default=None,
+        ),
+        parent_values=None,
+        alternatives={d.name: d for d in declarations},
+    )

@@ -14,10 +14,39 @@ from search.layout import Layout
 from search.method import LINES, MethodDeclaration, Parameter
 from search.problems import Invalid
 from search.recipe import Recipe, Value
-from search.spec import Range, SearchSpec
+from search.spec import Choices, Range, SearchSpec
 
 # A point of the unit cube, (dim,) float64.
 Genome = NDArray[np.float64]
+
+
+# The gene that chooses among methods, and the block of genes that hold for the whole model.
+METHOD = "method"
+EVERYWHERE = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One searched value among some: of a parameter in a block (or everywhere), or the method."""
+
+    block: int
+    parameter: str
+    parent: int | None
+    choices: tuple[Any, ...]
+
+    def value(self, unit: float) -> Any:
+        """The choice whose equal part of [0, 1] a point lies in."""
+        return self.choices[min(max(int(unit * len(self.choices)), 0), len(self.choices) - 1)]
+
+    def unit(self, value: Any) -> float:
+        """The middle of a choice's part; of numbers, that of the nearest."""
+        if value in self.choices:
+            place = self.choices.index(value)
+        elif isinstance(value, float) and all(isinstance(c, int | float) for c in self.choices):
+            place = min(range(len(self.choices)), key=lambda i: abs(self.choices[i] - value))
+        else:
+            place = 0
+        return (place + 0.5) / len(self.choices)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +83,10 @@ class Gene:
 class SearchSpace:
     """Ordered genes and how a point of the unit cube becomes a recipe.
 
+    Numbers in a range have a gene for every block, and for every parent where the parameter is one
+    of theirs; so have choices among numbers. Other choices (whole numbers, flags, words, the
+    method) are made once for the whole model.
+
     Args:
         declaration: the merge method.
         spec: parents, blocks and parameters are read from it.
@@ -74,6 +107,7 @@ class SearchSpace:
         self.partition = spec.space.blocks
         self.seed = spec.seed
         self.blocks = tuple(block.name for block in layout.blocks(self.partition))
+        self._settings = given
         self._given = declaration.expand(given)
         self.genes = tuple(self._genes())
 
@@ -88,7 +122,7 @@ class SearchSpace:
         return tuple(
             "/".join(
                 (
-                    self.blocks[g.block],
+                    "model" if g.block == EVERYWHERE else self.blocks[g.block],
                     g.parameter,
                     *([] if g.parent is None else [self.parents[g.parent]]),
                 )
@@ -97,29 +131,30 @@ class SearchSpace:
         )
 
     def decode(self, genome: Sequence[float] | Genome) -> Recipe:
-        """The recipe at a point of the unit cube. Different points give different recipes."""
+        """The recipe at a point of the unit cube.
+
+        Different points give different recipes where no choice is searched; points of the same
+        choices give the same.
+        """
         if len(genome) != self.dim:
             raise ValueError(f"expected a genome of {self.dim} genes, got {len(genome)}")
-        tables: dict[str, list[Any]] = {
-            p.name: [[0.0] * len(self.parents) if p.per_parent else 0.0 for _ in self.blocks]
-            for p in self.declaration.parameters
-            if self._range(p) is not None
-        }
+        found: dict[str, Any] = {}
         for gene, unit in zip(self.genes, genome, strict=True):
             value = gene.value(float(unit))
-            if gene.parent is None:
-                tables[gene.parameter][gene.block] = value
-            else:
-                tables[gene.parameter][gene.block][gene.parent] = value
+            if gene.block == EVERYWHERE:
+                found[gene.parameter] = value
+                continue
+            table = found.setdefault(gene.parameter, [[] for _ in self.blocks])
+            table[gene.block].append(value)
+        method = self.declaration.alternatives.get(found.pop(METHOD, ""), self.declaration)
+        given = method.expand(self._settings)
         parameters = {
-            p.name: self._fixed(p)
-            for p in self.declaration.parameters
-            if p.name not in tables and (p.name in self._given or p not in LINES)
+            p.name: _rows(found[p.name], p) if p.name in found else self._fixed(p, given)
+            for p in method.parameters
+            if p.name in found or p.name in given or p not in LINES
         }
-        for name, rows in tables.items():
-            parameters[name] = tuple(tuple(row) if isinstance(row, list) else row for row in rows)
         return Recipe(
-            method=self.declaration.name,
+            method=method.name,
             parents=self.parents,
             partition=self.partition,
             blocks=self.blocks,
@@ -127,16 +162,19 @@ class SearchSpace:
             seed=self.seed,
         )
 
-    def encode(self, values: Mapping[str, float | Sequence[float]]) -> Genome:
+    def encode(self, values: Mapping[str, Any]) -> Genome:
         """The point nearest to parameter values that hold in every block; else defaults."""
         genome = np.empty(self.dim)
         for position, gene in enumerate(self.genes):
+            if gene.parameter == METHOD:
+                genome[position] = gene.unit(values.get(METHOD, ""))
+                continue
             value: Any = values.get(
                 gene.parameter, self.declaration.parameter(gene.parameter).default
             )
             if gene.parent is not None and not isinstance(value, int | float):
                 value = value[gene.parent]
-            genome[position] = gene.unit(float(value))
+            genome[position] = gene.unit(value)
         return genome
 
     def reaches(self, values: Mapping[str, float | Sequence[float]]) -> bool:
@@ -147,38 +185,56 @@ class SearchSpace:
 
     def _reaches(self, parameter: Parameter, value: Any) -> bool:
         wanted = list(value) if isinstance(value, Sequence) else [value]
-        bounds = self._range(parameter)
-        if bounds is not None:
-            return all(bounds.low <= w <= bounds.high for w in wanted)
-        fixed = self._fixed(parameter)
+        match self._given.get(parameter.name):
+            case Range(low=low, high=high):
+                return all(low <= w <= high for w in wanted)
+            case Choices(choices=choices):
+                return all(w in choices for w in wanted)
+        fixed = self._fixed(parameter, self._given)
         if isinstance(fixed, tuple):
             fixed = fixed[0]
         have = list(fixed) if isinstance(fixed, tuple) else [fixed]
         return all(h == w for h, w in zip(have * len(wanted), wanted * len(have), strict=True))
 
-    def _genes(self) -> list[Gene]:
-        genes = []
+    def _genes(self) -> list[Gene | Choice]:
+        genes: list[Gene | Choice] = []
+        if self.declaration.alternatives:
+            genes.append(Choice(EVERYWHERE, METHOD, None, tuple(self.declaration.alternatives)))
+        searched = [
+            (parameter, setting)
+            for parameter in self.declaration.parameters
+            if isinstance(setting := self._given.get(parameter.name), Range | Choices)
+        ]
+        for parameter, setting in searched:
+            if isinstance(setting, Choices) and parameter.kind != "float":
+                genes.append(Choice(EVERYWHERE, parameter.name, None, setting.choices))
         for block in range(len(self.blocks)):
-            for parameter in self.declaration.parameters:
-                bounds = self._range(parameter)
-                if bounds is None:
+            for parameter, setting in searched:
+                if parameter.kind != "float":
                     continue
                 parents = range(len(self.parents)) if parameter.per_parent else [None]
-                genes += [
-                    Gene(block, parameter.name, parent, bounds.low, bounds.high, bounds.log)
-                    for parent in parents
-                ]
+                for parent in parents:
+                    match setting:
+                        case Range(low=low, high=high, log=log):
+                            genes.append(Gene(block, parameter.name, parent, low, high, log))
+                        case Choices(choices=choices):
+                            numbers = tuple(map(float, choices))
+                            genes.append(Choice(block, parameter.name, parent, numbers))
         return genes
 
-    def _range(self, parameter: Parameter) -> Range | None:
-        given = self._given.get(parameter.name)
-        return given if isinstance(given, Range) else None
-
-    def _fixed(self, parameter: Parameter) -> Value:
-        given: Any = self._given.get(parameter.name, parameter.default)
+    def _fixed(self, parameter: Parameter, settings: Mapping[str, Any]) -> Value:
+        given: Any = settings.get(parameter.name, parameter.default)
         if isinstance(given, tuple):
             return tuple(given for _ in self.blocks)
-        if isinstance(given, Range):
+        if isinstance(given, Range | Choices):
             raise TypeError(f"{parameter.name} is searched")
         fixed: Value = float(given) if parameter.kind == "float" else given
         return fixed
+
+
+def _rows(found: Any, parameter: Parameter) -> Value:
+    """The rows of a table, or what holds everywhere."""
+    if not isinstance(found, list):
+        everywhere: Value = found
+        return everywhere
+    return tuple(tuple(row) if parameter.per_parent else row[0] for row in found)

@@ -77,9 +77,24 @@ class Range(_Part):
         return self
 
 
+class Choices(_Part):
+    """Search among some values: numbers, words, or true and false."""
+
+    choices: tuple[bool | int | float | str, ...] = Field(min_length=2, max_length=64)
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        texts = [repr(choice) for choice in self.choices]
+        if again := _repeated(texts):
+            raise ValueError(f"{again} stands there more than once")
+        return self
+
+
 def _form(value: object) -> str | None:
     """Which form something was written in, so that only that form's problems are reported."""
     match value:
+        case Choices() | {"choices": _}:
+            return "<choices>"
         case dict() | BaseModel():
             return "<mapping>"
         case bool():
@@ -93,9 +108,10 @@ def _form(value: object) -> str | None:
     return None
 
 
-# A range searches the parameter; anything else fixes it: everywhere, or with one number per parent.
+# A range or choices search the parameter; anything else fixes it, everywhere or for each parent.
 Setting = Annotated[
     Annotated[Range, Tag("<mapping>")]
+    | Annotated[Choices, Tag("<choices>")]
     | Annotated[bool, Tag("<flag>")]
     | Annotated[float, Tag("<number>")]
     | Annotated[str, Tag("<word>")]
@@ -103,7 +119,18 @@ Setting = Annotated[
     Discriminator(
         _form,
         custom_error_type="parameter_form",
-        custom_error_message="write a number, a range {low, high}, or a list: one number a parent",
+        custom_error_message=(
+            "write a number, a range {low, high}, {choices: [...]}, or a list: one number a parent"
+        ),
+    ),
+]
+Method = Annotated[
+    Annotated[str, Field(min_length=1, max_length=100), Tag("<word>")]
+    | Annotated[Choices, Tag("<choices>")],
+    Discriminator(
+        _form,
+        custom_error_type="method_form",
+        custom_error_message="write the name of a method, or {choices: [...]} to search among some",
     ),
 ]
 Blocks = Annotated[
@@ -190,7 +217,7 @@ class SearchSpec(_Part):
     parents: Annotated[tuple[Parent, ...], AfterValidator(_differ_in_name)] = Field(
         min_length=1, max_length=64
     )
-    method: str = Field(min_length=1, max_length=100)
+    method: Method
     space: Space = Space()
     objectives: Annotated[tuple[Objective, ...], AfterValidator(_differ)] = Field(
         min_length=1, max_length=16
@@ -199,6 +226,11 @@ class SearchSpec(_Part):
     budget: Budget
     dtype: DType = "auto"
     seed: int = Field(default=0, ge=0, lt=2**63)
+
+    @property
+    def method_names(self) -> tuple[str, ...]:
+        """The method, or those that the search chooses among."""
+        return tuple(map(str, getattr(self.method, "choices", (self.method,))))
 
     @property
     def digest(self) -> str:
