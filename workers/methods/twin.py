@@ -12,7 +12,7 @@ from search.method import MethodDeclaration, Parameter
 from workers.directions import add_deltas, add_whole_directions
 from workers.matrices import svd
 from workers.merge_method import Sources, merge_method
-from workers.task_vectors import Chosen
+from workers.random_masks import chosen
 from workers.whole_model import finite_deltas, largest_mask
 
 Mask = Literal["magnitude", "bernoulli", "svd"]
@@ -105,8 +105,8 @@ def _compressed(sources: Sources, parent: int, own: Tensor, density: float, mask
         case "magnitude":
             return own * largest_mask(own.abs(), max(1, int(density * own.numel())))
         case "bernoulli":
-            chosen = Chosen(sources.noise_key(parent), density)
-            return (chosen(own.reshape(-1), 0) / density).view(own.shape)
+            kept = chosen(sources, [density] * len(sources.parents))
+            return (kept.survivors(parent, own.reshape(-1), 0) / density).view(own.shape)
         case "svd":
             count = max(1, int(density * min(own.shape[-2:])))
             matrices = own.reshape(-1, *own.shape[-2:])
