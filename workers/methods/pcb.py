@@ -146,7 +146,8 @@ def _statistics(
 def _raw_scores(deltas: Tensor, magnitudes: Limits, variant: Variant) -> Tensor:
     """Competition within a parent times that between parents (steps 2 and 3)."""
     size = _normalized(deltas.abs(), magnitudes)
-    within = size.square().mul_(len(deltas)).exp_()
+    # Without the -1 hundreds of parents would overflow; a common factor is normalized away.
+    within = size.square().sub_(1.0).mul_(len(deltas)).exp_()
     if variant == "pcb-merging.py":
         return within * torch.tanh(deltas * deltas.sum(0))
     signed = deltas.sign() * size
