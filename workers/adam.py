@@ -12,13 +12,22 @@ from search.method import Parameter
 
 RELATIVE_LR = Parameter(
     "relative_lr",
-    "lr is in units of the root mean square of the task vectors' entries, matrix by matrix; for "
+    "measure each matrix, and so lr, in units of the root mean square of its task vectors: for "
     "language models, whose entries change by less than the steps that the papers take",
     "flag",
     default=False,
 )
 
 _BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-8
+
+
+def unit(deltas: Tensor, *, relative: bool) -> float:
+    """What task vectors are measured in: the root mean square of their entries if ``relative``.
+
+    Dividing by it, and not only scaling steps, keeps the constant of Adam small beside gradients.
+    """
+    size = float(deltas.square().mean().sqrt()) if relative and deltas.numel() else 1.0
+    return size if size > 0 else 1.0
 
 
 def adam(start: Tensor, gradient: Callable[[Tensor], Tensor], *, steps: int, lr: float) -> Tensor:

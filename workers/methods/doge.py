@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from search.method import MethodDeclaration, Parameter
-from workers.adam import RELATIVE_LR, adam
+from workers.adam import RELATIVE_LR, adam, unit
 from workers.directions import add_deltas, add_whole_directions
 from workers.matrices import svd
 from workers.merge_method import Sources, merge_method
@@ -149,6 +149,8 @@ class _Problem:
         Least squares over the rows of each task vector times the difference that merging makes,
         as the program has it.
         """
+        size = unit(deltas, relative=self.relative_lr)
+        deltas = deltas / size
         weights = deltas.new_tensor(scales)
         total = float(weights.sum())
         merged = torch.tensordot(weights, deltas, dims=1)
@@ -160,8 +162,8 @@ class _Problem:
             slope: Tensor = torch.einsum("pi,pij->ij", missing, deltas).mul_(-2 * total)
             return slope.sub_(basis @ (basis.T @ slope))
 
-        lr = self.lr * float(deltas.square().mean().sqrt()) if self.relative_lr else self.lr
-        return adam(torch.zeros_like(merged), gradient, steps=self.steps, lr=lr)
+        start = torch.zeros_like(merged)
+        return adam(start, gradient, steps=self.steps, lr=self.lr).mul_(size)
 
     def _shared(self, deltas: Tensor) -> Tensor:
         """(rows, directions): an orthonormal basis of the subspace that is left as it is."""

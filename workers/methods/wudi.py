@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from search.method import MethodDeclaration, Parameter
-from workers.adam import RELATIVE_LR, adam
+from workers.adam import RELATIVE_LR, adam, unit
 from workers.directions import add_deltas, add_whole_directions
 from workers.merge_method import Sources, merge_method
 from workers.whole_model import finite_deltas
@@ -82,11 +82,12 @@ def wudi(
 
 def _direction(sources: Sources, steps: int, lr: float, *, relative: bool) -> Tensor:
     deltas = finite_deltas(sources)
-    start = deltas.sum(0)
+    size = unit(deltas, relative=relative)
+    deltas /= size
     gram, target = _normal_equations(deltas)
-    step = lr * float(deltas.square().mean().sqrt()) if relative else lr
     # Half the gradient is point @ gram - target: one product a step for any number of parents.
-    return adam(start, lambda point: 2 * (point @ gram - target), steps=steps, lr=step)
+    end = adam(deltas.sum(0), lambda point: 2 * (point @ gram - target), steps=steps, lr=lr)
+    return end * size
 
 
 def _normal_equations(deltas: Tensor) -> tuple[Tensor, Tensor]:
