@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from search.layout import Kind
-from workers.merge_method import NotMergeable, Sources
+from workers.merge_method import NotMergeable, Sources, is_finite
 
 # Elements of a tensor that are looked at together: the work buffers of all parents stay small.
 _BLOCK = 1 << 20
@@ -22,17 +22,13 @@ def finite_deltas(sources: Sources) -> Tensor:
     """(parents, *shape) task vectors of a tensor.
 
     Raises:
-        NotMergeable: an element of the base or of a parent is not finite. Comparisons would take
-            it for something small.
+        NotMergeable: an element is not finite. Comparisons would take it for something small.
     """
     deltas = sources.deltas()
-    if deltas.numel() and not torch.stack(deltas.aminmax()).isfinite().all():
+    if not is_finite(deltas):
         pairs = zip(sources.labels, deltas, strict=True)
-        wrong = [label for label, delta in pairs if not delta.isfinite().all()]
-        raise NotMergeable(
-            f"'{sources.name}' is not finite in {', '.join(wrong)} or in the base; repair or leave "
-            "out that model"
-        )
+        wrong = next(label for label, delta in pairs if not delta.isfinite().all())
+        raise NotMergeable(f"'{sources.name}' of parent '{wrong}' or of the base is not finite")
     return deltas
 
 

@@ -82,5 +82,5 @@ def test_a_model_that_is_not_finite_is_named() -> None:
     broken = state(1)
     broken[MATRIX][1, 2] = math.nan
     sources = sources_of(base, {"good": state(2), "bad": broken})
-    with pytest.raises(NotMergeable, match=f"'{MATRIX}' is not finite in bad or in the base"):
+    with pytest.raises(NotMergeable, match=f"'{MATRIX}' of parent 'bad'"):
         finite_deltas(sources[MATRIX])
