@@ -200,5 +200,6 @@ def test_weights_that_are_not_finite_are_refused(name: str, broken: float) -> No
 
 @pytest.mark.parametrize("method", [pytest.param(m, id=m.name) for m in methods])
 def test_presets_are_parameters_of_their_method(method: MergeMethod) -> None:
-    for settings in method.declaration.presets.values():
-        assert method.declaration.problems(settings, 2, prefix="") == []
+    declaration = method.declaration
+    for settings in declaration.presets.values():
+        assert declaration.problems(settings, declaration.minimum_parents, prefix="") == []
