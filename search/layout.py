@@ -24,7 +24,7 @@ _MODULES: tuple[tuple[Module, re.Pattern[str]], ...] = (
     ("mlp", re.compile(r"mlp|feed_?forward|ffn|expert|moe|\bfc\d|\bdense_", re.I)),
 )
 _EMBEDDING = re.compile(r"embed|\bwte\b|\bwpe\b|\bshared\b", re.I)
-_HEAD = re.compile(r"lm_head|embed_out|^output\b|^score\b", re.I)
+_HEAD = re.compile(r"lm_head|embed_out|^output\b|^score\b|^head\b", re.I)
 _NORM = re.compile(r"norm|\bln_", re.I)
 
 
@@ -201,6 +201,11 @@ class Layout(BaseModel):
 def module_of(name: str) -> Module | None:
     """The kind of module that a tensor, or a part of its name within a layer, belongs to."""
     return next((module for module, pattern in _MODULES if pattern.search(name)), None)
+
+
+def is_head(name: str) -> bool:
+    """Whether a tensor turns the last hidden state into logits, by its name."""
+    return _outside(name) == "head"
 
 
 def _layer(name: str) -> tuple[str, int, str]:

@@ -172,12 +172,15 @@ class MergeMethod:
 methods: Registry[MergeMethod] = Registry("merge method", "workers.methods")
 
 
-def merge_method(declaration: MethodDeclaration) -> Callable[[MergeFunction], MergeFunction]:
+def merge_method(
+    declaration: MethodDeclaration, *, scaled_by_depth: bool = True
+) -> Callable[[MergeFunction], MergeFunction]:
     """Register the decorated function under its declaration.
 
-    Methods that read the base can be scaled by depth: ``LINES`` is added to their parameters.
+    Methods that read the base can be scaled by depth: ``LINES`` is added to their parameters, but
+    not to those of a method that does this itself.
     """
-    if declaration.uses_base:
+    if declaration.uses_base and scaled_by_depth:
         declaration = replace(declaration, parameters=(*declaration.parameters, *LINES))
 
     def add(function: MergeFunction) -> MergeFunction:
@@ -188,7 +191,7 @@ def merge_method(declaration: MethodDeclaration) -> Callable[[MergeFunction], Me
 
 
 def depth_factor(depth: tuple[int, int] | None, arguments: Given) -> float:
-    """LiNeS, eq. 3: alpha outside of layers, alpha + beta in the last one."""
+    """LiNeS, eq. 3: alpha outside of layers, alpha + beta in the last one (or the only one)."""
     alpha, beta = (float(arguments.get(name, default)) for name, default in _LINES.items())
     if depth is None:
         return alpha

@@ -45,7 +45,7 @@ def recipe_of(parents: Parents, method: str, partition: Partition = "model") -> 
     values: dict[str, Any] = {}
     if "weight" in declared:
         values["weight"] = tuple((0.3 + 0.01 * n, 0.5 - 0.02 * n) for n in range(len(blocks)))
-    if "density" in declared:
+    if "density" in declared and declared["density"].per_parent:
         values["density"] = tuple((0.4 + 0.001 * n, 0.7) for n in range(len(blocks)))
     if "t" in declared:
         values["t"] = tuple((n + 1) / (len(blocks) + 1) for n in range(len(blocks)))

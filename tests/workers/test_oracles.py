@@ -14,19 +14,24 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from tests.workers.mergekit.folders import merged_from, save_models
+from tests.workers.whole_models import sources_of
 from workers import merge_state_dicts
+from workers.methods.consensus import tall_masks
+from workers.whole_ties import add_whole_ties
 
 ORACLES = Path(__file__).parents[1] / "oracles"
 CASES: dict[str, dict[str, Any]] = {
     case["id"]: case for case in json.loads((ORACLES / "manifest.json").read_text())["cases"]
 }
 CONFIGS = [name for name, case in CASES.items() if case["method"].startswith("mergekit_config")]
+PARTS = ("ties_whole_vector", "tall_mask")
 EXACT = [
     name
     for name, case in CASES.items()
     if case["check"] == "allclose"
     and name not in CONFIGS
     and not case.get("extra", {}).get("do_not_match")
+    and case["method"] not in PARTS
 ]
 STATISTICAL = [name for name, case in CASES.items() if case["check"] == "statistical"]
 
@@ -48,9 +53,13 @@ SPELLINGS: dict[str, tuple[str, dict[str, str], dict[str, Any]]] = {
         {"top_k_keep": "density", "top_k_remove": "gamma", "scaling": "lambda"},
         {"scope": "row"},
     ),
+    "pcb": ("pcb", {"lambdas": "lambda"}, {}),
+    "twin_merging": ("twin", {}, {}),
     "ramplus_tl": ("ramplus", {}, {"scope": "tensor"}),
     "sce_official": ("sce", {}, {"compat": "paper"}),
 }
+# What cases only say about the reference.
+REMARKS = {"num_blocks", "optimizer", "linear_keys", "exclude", "shared"}
 VALUES = {"mean of angles (degrees)": "angles"}
 
 
@@ -63,18 +72,27 @@ def parameters(case: dict[str, Any]) -> dict[str, Any]:
     given = {
         key.removeprefix("per_model."): VALUES.get(str(value), value)
         for key, value in case["params"].items()
+        if key not in REMARKS
     }
     return {names.get(key, key): value for key, value in given.items()} | fixed
 
 
-def merge(case: dict[str, Any]) -> dict[str, Tensor]:
+def merge(case: dict[str, Any], **overruled: Any) -> dict[str, Tensor]:
     models = inputs(case)
     base = models.pop("base", None)
-    return merge_state_dicts(method(case), base, models, parameters(case))
+    settings = parameters(case)
+    if "router_logits" in models:  # what twin takes is the router's answer
+        settings["weight"] = models.pop("router_logits")[""].softmax(0).tolist()
+    return merge_state_dicts(method(case), base, models, settings | overruled)
+
+
+def cases_of(part: str) -> list[str]:
+    return [name for name, case in CASES.items() if case["method"] == part]
 
 
 def compare(case: dict[str, Any], merged: dict[str, Tensor]) -> None:
     expected = load_file(ORACLES / case["expected"])
+    expected = {name: tensor for name, tensor in expected.items() if "/" not in name}
     extra = case.get("extra", {})
     skipped = {*extra.get("skip_exact", ()), *extra.get("gamma_zero_bug", ())}
     assert merged.keys() - extra.get("reference_failures", {}).keys() == expected.keys()
@@ -108,6 +126,50 @@ def test_the_comparison_notices_a_slightly_different_merge(identifier: str) -> N
     merged = merge(case)
     with pytest.raises(AssertionError):
         compare(case, {name: tensor * 1.02 + 0.01 for name, tensor in merged.items()})
+
+
+@pytest.mark.parametrize("identifier", cases_of("ties_whole_vector"))
+def test_ties_over_the_whole_model_equals_the_reference(identifier: str) -> None:
+    case = CASES[identifier]
+    models = inputs(case)
+    base = models.pop("base")
+    merged = {name: torch.empty_like(tensor) for name, tensor in base.items()}
+    for name, sources in sources_of(base, models).items():
+        add_whole_ties(
+            merged[name],
+            sources,
+            density=case["params"]["top_k_percent"] / 100,
+            merge_func=case["params"]["merge_func"],
+            scaling=case["params"]["scaling"],
+        )
+    compare(case, merged)
+
+
+@pytest.mark.parametrize("identifier", cases_of("tall_mask"))
+def test_tall_masks_equal_the_reference(identifier: str) -> None:
+    case = CASES[identifier]
+    models = inputs(case)
+    base = models.pop("base")
+    expected = load_file(ORACLES / case["expected"])
+    wrong = 0
+    for name, tensor in base.items():
+        deltas = torch.stack([parent[name] - tensor for parent in models.values()])
+        masks = tall_masks(deltas, deltas.sum(0), [case["params"]["lambda"]] * len(models))
+        for number, mask in enumerate(masks):
+            wrong += int((mask != expected[f"mask{number}/{name}"].bool()).count_nonzero())
+    size = sum(mask.numel() for mask in expected.values())
+    assert wrong <= case["extra"]["max_mismatch_fraction"] * size
+
+
+def test_what_twin_adds_of_a_parent_equals_the_reference() -> None:
+    case = CASES["twin_magnitude_d0.1"]
+    expected = load_file(ORACLES / case["expected"])
+    shared = merge(case, weight=0.0)
+    for number in range(3):
+        merged = merge(case, weight=[float(number == i) for i in range(3)])
+        for name, tensor in merged.items():
+            own = expected[f"exclusive{number}/{name}"]
+            assert_close(tensor - shared[name], own, **case["tolerance"])
 
 
 def test_a_gamma_that_drops_nothing_drops_nothing() -> None:

@@ -1,0 +1,94 @@
+"""TIES as its authors wrote it: the trim and the tie of the vote look at the whole model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from workers.directions import add_directions
+from workers.merge_method import Sources
+from workers.whole_model import blocks, by_element, finite_deltas, thresholds
+
+MergeFunc = Literal["mean", "sum", "max"]
+
+
+@dataclass(frozen=True, slots=True)
+class WholeTies:
+    """What the whole model tells of a density.
+
+    Args:
+        thresholds: for each parent, the magnitude that its entries must reach.
+        tied: the sign of entries whose votes cancel.
+    """
+
+    thresholds: tuple[float, ...]
+    tied: float
+
+    def merged(self, deltas: Tensor, merge_func: MergeFunc) -> Tensor:
+        """(elements,) of the merged task vector.
+
+        Args:
+            deltas: (parents, elements) task vectors; left as they are.
+            merge_func: what becomes of the kept entries of the elected sign: their mean, their sum,
+                or the largest of them.
+        """
+        kept = _trimmed(deltas, self.thresholds)
+        sign = kept.sum(0).sign_()
+        sign.masked_fill_(sign == 0, self.tied)
+        agreeing = (kept * sign).clamp_min_(0.0)
+        match merge_func:
+            case "mean":
+                total = agreeing.sum(0) / agreeing.count_nonzero(0).clamp_min_(1)
+            case "sum":
+                total = agreeing.sum(0)
+            case "max":
+                total = agreeing.amax(0)
+        return total * sign
+
+
+def whole_ties(sources: Sources, density: float) -> WholeTies:
+    """How to merge task vectors by the programs of the TIES paper.
+
+    Yadav et al. 2023 (arXiv:2306.01708), Algorithm 1: each parent keeps the largest entries of its
+    flattened model (floor(density * d) + 1 of d, and those that equal the least of them). The sign
+    of an entry is that of the sum of what is kept, without weights; where the sum is 0, the sign
+    that most entries of the model have.
+
+    Args:
+        sources: any tensor of the model.
+        density: fraction of the whole model that is kept, in (0, 1].
+
+    Raises:
+        NotMergeable: a tensor of the model is not finite.
+    """
+    return sources.remember_model(("whole_ties", density), lambda: _look(sources, density))
+
+
+def add_whole_ties(
+    out: Tensor, sources: Sources, *, density: float, merge_func: MergeFunc, scaling: float
+) -> None:
+    """Write the base plus ``scaling`` times the merged task vector into ``out``."""
+
+    def find() -> tuple[Tensor, ...]:
+        ties = whole_ties(sources, density)
+        return by_element(sources, 1, lambda deltas: ties.merged(deltas, merge_func)[None])
+
+    add_directions(out, sources, ("whole_ties", density, merge_func), find, (scaling,))
+
+
+def _look(sources: Sources, density: float) -> WholeTies:
+    limits = thresholds(sources, density)
+    balance = sum(
+        int(_trimmed(finite_deltas(part), limits).sum(0).sign().sum())
+        for part in blocks(sources.model())
+    )
+    # Where plus and minus balance in the whole model too, the authors' program keeps the minus.
+    return WholeTies(limits, tied=1.0 if balance > 0 else -1.0)
+
+
+def _trimmed(deltas: Tensor, limits: tuple[float, ...]) -> Tensor:
+    limit = torch.tensor(limits, dtype=deltas.dtype, device=deltas.device)
+    return deltas.masked_fill(deltas.abs() < limit[:, None], 0.0)
