@@ -220,7 +220,7 @@ def test_all_problems_of_the_parameters_are_gathered(method: MergeMethod) -> Non
         ("ties", {"density": 0.0}, "in (0, 1]"),
         ("ties", {"weight": [1.0]}, "has 1 numbers for 2 parents"),
         ("ties", {"weight": math.inf}, "is inf"),
-        ("ties", {"normalize": 1.0}, "is either true or false"),
+        ("ties", {"normalize": 1.0}, "is true, false, or"),
         ("dare_ties", {"rescale": "l2"}, "is one of none, l1, 1/density"),
         ("slerp", {"t": 1.5}, "is 1.5, but must be between 0 and 1"),
         ("slerp", {"t": [0.5, 0.5]}, "is one number for all parents"),
