@@ -17,6 +17,7 @@ from workers.headers import BITS
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 
+_PREFIX = "base_model.model."
 _FACTOR = re.compile(
     r"^(?P<module>.+)\.lora_(?P<kind>embedding_)?(?P<part>[AB])(?:\.default)?(?:\.weight)?$"
 )
@@ -61,6 +62,7 @@ class Update:
         rank: of the product, at most.
         scaling: of the product.
         transposed: the tensor is (in, out): an embedding, or GPT-2's Conv1D.
+        is_embedding: the factors are those of an embedding, which PEFT stores under other names.
     """
 
     down: str
@@ -68,6 +70,7 @@ class Update:
     rank: int
     scaling: float
     transposed: bool = False
+    is_embedding: bool = False
 
     def delta(self, down: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
         """The change in float32, newly allocated, contiguous, in the shape of the tensor.
@@ -157,6 +160,13 @@ def read_adapter(
     return Adapter(config, stored, updates, whole), problems
 
 
+def module_of(key: str) -> str:
+    """What PEFT calls the module (or the tensor stored in full) that a stored tensor is for."""
+    match = _FACTOR.match(key)
+    name = key if match is None else match["module"]
+    return _WRAPPING.sub("", name + ".").removesuffix(".").removeprefix(_PREFIX)
+
+
 def other_base(adapter: Adapter, names: set[str]) -> str | None:
     """A caution where an adapter says that it was trained on another model.
 
@@ -186,7 +196,7 @@ class _Names:
         self._bodies = {name.partition(".")[2]: name for name in sorted(self._names)}
 
     def of(self, key: str) -> str:
-        name = key.removeprefix("base_model.model.")
+        name = key.removeprefix(_PREFIX)
         for spelling in (name, name.partition(".")[2], self._bodies.get(name)):
             if spelling in self._names:
                 return str(spelling)
@@ -271,7 +281,7 @@ def _update(
     down, up = (stored[parts[part]] for part in sorted(parts))
     if len(down.shape) != 2 or len(up.shape) != 2 or len(target.shape) != 2:
         raise Misfit(f"{WEIGHTS} changes '{name}', which is no matrix; only matrices are supported")
-    module = down.name.removeprefix("base_model.model.").partition(".lora_")[0]
+    module = module_of(down.name)
     rank = down.shape[0]
     wanted = int(_pattern_value(config, "rank_pattern", module, config["r"]))
     if wanted != rank or up.shape[1] != rank:
@@ -289,7 +299,7 @@ def _update(
         )
     alpha = _pattern_value(config, "alpha_pattern", module, config["lora_alpha"])
     scaling = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
-    return Update(down.name, up.name, rank, scaling, transposed)
+    return Update(down.name, up.name, rank, scaling, transposed, is_embedding)
 
 
 def _untied(

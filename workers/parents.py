@@ -89,17 +89,17 @@ class Parents:
         update = adapter.updates.get(name)
         if update is None:
             return self.tensor(BASE, name) if whole is None else self._aligned(model, name, whole)
-        before = self.tensor(BASE, name) if whole is None else self._stored(model, whole)
-        delta = update.delta(self._stored(model, update.down), self._stored(model, update.up))
+        before = self.tensor(BASE, name) if whole is None else self.stored(model, whole)
+        delta = update.delta(self.stored(model, update.down), self.stored(model, update.up))
         return self._in_rows_of_base(model, name, delta.add_(before))
 
     def _aligned(self, model: str, name: str, stored: str) -> Tensor:
         """A tensor that is stored, in the base's rows; kept where these had to be gathered."""
         key = (model, name, "aligned")
         if name not in self._token_tables or model == BASE:
-            return self._stored(model, stored)
+            return self.stored(model, stored)
         if key not in self._tensors:
-            self._tensors[key] = self._in_rows_of_base(model, name, self._stored(model, stored))
+            self._tensors[key] = self._in_rows_of_base(model, name, self.stored(model, stored))
         return self._tensors[key]
 
     def _in_rows_of_base(self, model: str, name: str, tensor: Tensor) -> Tensor:
@@ -116,14 +116,21 @@ class Parents:
         aligned[theirs] = tensor[index[theirs]].to(aligned.dtype)
         return aligned
 
-    def _stored(self, model: str, name: str) -> Tensor:
-        """A tensor as a file of the model has it."""
+    def stored(self, model: str, name: str) -> Tensor:
+        """A tensor as the files of the model have it, under the name that it has there."""
         key = (model, name, "stored")
         if key not in self._tensors:
             folder = self.folders[model]
             file = WEIGHTS if folder.adapter is not None else folder.files[name]
             self._tensors[key] = self._file(folder.path / file).get_tensor(name).to(self.device)
         return self._tensors[key]
+
+    def rearranges(self, model: str, name: str) -> bool:
+        """Whether rows of a model's tensor are not where the base has them."""
+        ours, theirs = (self.folders[m].tensors[name].shape for m in (BASE, model))
+        if name not in self._token_tables:
+            return False
+        return ours != theirs or self._alignments[model].rows(ours[0], theirs[0]) is not None
 
     def blocks(self, partition: Partition) -> tuple[Block, ...]:
         """The layout's blocks; most candidates of a search have the same."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import filecmp
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +26,7 @@ _RULES = ("normalizer", "pre_tokenizer")
 _SHARED = 0.5
 
 # Files that a checkpoint's tokenizer consists of, whatever its kind.
-TOKENIZER_FILES = (
+_FILES = (
     _FAST,
     *_SLOW,
     "tokenizer_config.json",
@@ -34,6 +35,9 @@ TOKENIZER_FILES = (
     "chat_template.jinja",
     "chat_template.json",
 )
+# Where transformers puts the templates of a model that has several.
+_TEMPLATES = "additional_chat_templates"
+_TEMPLATE = re.compile(r"[A-Za-z0-9][\w.-]{0,80}\.jinja")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +128,13 @@ def read_vocabulary(folder: Path) -> Vocabulary | None:
     if not slow:
         return None
     return Vocabulary({}, {name: _sha256(folder / name) for name in slow})
+
+
+def tokenizer_files(folder: Path) -> list[str]:
+    """Names of the files that a folder's tokenizer consists of, with all chat templates."""
+    templates = sorted(path.name for path in (folder / _TEMPLATES).glob("*.jinja"))
+    names = (*_FILES, *(f"{_TEMPLATES}/{name}" for name in templates if _TEMPLATE.fullmatch(name)))
+    return [name for name in names if (folder / name).is_file()]
 
 
 def alignment(base: Path, parent: Path) -> Alignment:
