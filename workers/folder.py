@@ -179,6 +179,14 @@ def _trained(adapter: lora.Adapter) -> dict[str, Tensor]:
     }
 
 
+def hub_name(path: Path) -> str | None:
+    """``org/name@commit`` of a folder in the Hub's cache, which is called by its commit."""
+    repository = path.parent.parent.name
+    if path.parent.name != "snapshots" or not repository.startswith("models--"):
+        return None
+    return f"{repository.removeprefix('models--').replace('--', '/')}@{path.name}"
+
+
 def read_json(path: Path, limit: int = _MAX_JSON_BYTES) -> dict[str, Any]:
     """A JSON object from a file of at most ``limit`` bytes.
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from search.layout import Layout, Tensor
 from search.problems import Problem
 from workers.adapter import other_base
-from workers.folder import Folder, is_merged, read_folder, read_parent, some, token_tables
+from workers.folder import Folder, hub_name, is_merged, read_folder, read_parent, some, token_tables
 from workers.headers import BITS, Malformed
 from workers.vocabulary import alignment, read_vocabulary
 
@@ -160,10 +160,8 @@ def _shape(tensor: Tensor) -> str:
 
 def _cautions(base: Folder, parent: Folder) -> Iterator[str]:
     if parent.adapter is not None:
-        named = str(base.config.get("_name_or_path", ""))
-        names = {named, base.path.name}
-        if (repository := base.path.parent.parent.name).startswith("models--"):
-            names = {named, repository.replace("--", "/")}  # in the Hub's cache
+        place = (hub_name(base.path) or base.path.name).partition("@")[0]
+        names = {place, str(base.config.get("_name_or_path", ""))}
         if (caution := other_base(parent.adapter, names)) is not None:
             yield caution
     for name in sorted(token_tables(base.layout) & parent.tensors.keys()):

@@ -191,6 +191,7 @@ def test_a_licence_that_all_models_share_is_the_merges(
         scores={},
         higher_is_better={},
         models={name: name for name in names},
+        sha256={},
         details={},
         mergekit=None,
     )
