@@ -36,7 +36,7 @@ _FILES = (
     "chat_template.json",
 )
 # Where transformers puts the templates of a model that has several.
-_TEMPLATES = "additional_chat_templates"
+TEMPLATES = "additional_chat_templates"
 _TEMPLATE = re.compile(r"[A-Za-z0-9][\w.-]{0,80}\.jinja")
 
 
@@ -132,8 +132,8 @@ def read_vocabulary(folder: Path) -> Vocabulary | None:
 
 def tokenizer_files(folder: Path) -> list[str]:
     """Names of the files that a folder's tokenizer consists of, with all chat templates."""
-    templates = sorted(path.name for path in (folder / _TEMPLATES).glob("*.jinja"))
-    names = (*_FILES, *(f"{_TEMPLATES}/{name}" for name in templates if _TEMPLATE.fullmatch(name)))
+    templates = sorted(path.name for path in (folder / TEMPLATES).glob("*.jinja"))
+    names = (*_FILES, *(f"{TEMPLATES}/{name}" for name in templates if _TEMPLATE.fullmatch(name)))
     return [name for name in names if (folder / name).is_file()]
 
 
