@@ -174,9 +174,9 @@ def _write_weights(
     total = 0
     elements: Counter[torch.dtype] = Counter()
     for number, shard in enumerate(_shards(tensors, shard_bytes)):
-        for tensor in shard.values():
-            total += tensor.nbytes
-            elements[tensor.dtype] += tensor.numel() * tensor.is_floating_point()
+        # No loop variable: it would keep a tensor of this shard alive beside the next one.
+        total += sum(tensor.nbytes for tensor in shard.values())
+        elements.update({dtype: _floats(shard, dtype) for dtype in _NAMES})
         written.append((list(shard), _write(folder / f"shard-{number}", _safetensors(shard))))
         shard.clear()
     files: Files = {}
@@ -190,6 +190,11 @@ def _write_weights(
         index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
         files[INDEX] = _write(folder / INDEX, [_json(index)])
     return files, str(elements.most_common(1)[0][0]).removeprefix("torch.")
+
+
+def _floats(shard: Mapping[str, Tensor], dtype: torch.dtype) -> int:
+    """Number of elements of a floating-point dtype."""
+    return sum(t.numel() for t in shard.values() if t.dtype == dtype and dtype.is_floating_point)
 
 
 def _shards(tensors: Iterator[tuple[str, Tensor]], shard_bytes: int) -> Iterator[dict[str, Tensor]]:
