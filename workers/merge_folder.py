@@ -15,11 +15,16 @@ from workers.card import public_names
 from workers.companions import companions
 from workers.lowrank import merge_adapters
 from workers.materializer import merged_tensors
+from workers.memo import Memo
 from workers.merge_method import NotMergeable
 from workers.messages import Zoo
 from workers.parents import Parents
 from workers.survey import weight_hashes
 from workers.writing import Files, write_adapter, write_checkpoint
+
+# There is no second candidate that what is known of a tensor could be kept for; what is known of
+# the whole model is small, or would not have room.
+_REMEMBERED_BYTES = 128 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,7 @@ def merge_into_folder(
         OSError: the disk is too small or fails.
     """
     with closing(Parents(zoo)) as parents:
+        parents.memo = Memo(_REMEMBERED_BYTES)
         models = public_names(zoo, None)
         described = partial(
             companions,
