@@ -46,6 +46,7 @@ _PLAIN = re.compile(r"[\w.-]{1,300}")
 _SIMPLE = re.compile(r"[\w.\-^$\\|()\[\]*+?]{1,300}")
 _QUANTIFIERS = 3
 _MOST = 2**31  # of ranks and alphas
+_TOLD = 5  # problems of one adapter: one for each tensor would be no help
 
 
 class Misfit(ValueError):
@@ -72,13 +73,11 @@ class Update:
     transposed: bool = False
     is_embedding: bool = False
 
-    def delta(self, down: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
-        """The change in float32, newly allocated, contiguous, in the shape of the tensor.
-
-        Costs 2 * rank operations an element.
-        """
-        product = (up.float() @ down.float()).mul_(self.scaling)
-        return product.t().contiguous() if self.transposed else product
+    def applied(self, before: torch.Tensor, down: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
+        """The changed tensor in float32, newly allocated; costs 2 * rank operations an element."""
+        after = before.to(torch.float32, copy=True)
+        left, right = up.float() * self.scaling, down.float()
+        return after.addmm_(right.T, left.T) if self.transposed else after.addmm_(left, right)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +155,8 @@ def read_adapter(
     problems += _untied(config, factors.keys(), whole, aliases)
     if not stored:
         problems.append(f"{WEIGHTS} holds no tensors")
+    if len(problems) > _TOLD:
+        problems[_TOLD:] = [f"{WEIGHTS} has {len(problems) - _TOLD} more problems like these"]
     whole = {name: key for name, key in whole.items() if name not in aliases}
     return Adapter(config, stored, updates, whole), problems
 
@@ -179,7 +180,7 @@ def other_base(adapter: Adapter, names: set[str]) -> str | None:
     if not said or not known or PurePath(said).name.lower() in known:
         return None
     return (
-        f"{CONFIG} has base_model_name_or_path '{said}', and the base is called "
+        f"{CONFIG} has base_model_name_or_path {_short(said)}, and the base is called "
         f"{', '.join(sorted(known))}; on another base than its own an adapter means nothing"
     )
 
@@ -206,15 +207,15 @@ class _Names:
 def _unsupported(config: Mapping[str, Any]) -> Iterator[str]:
     kind = config.get("peft_type")
     if kind != "LORA":
-        yield f"{CONFIG} has peft_type {kind!r}; of adapters only LORA can be merged"
+        yield f"{CONFIG} has peft_type {_short(kind)}; of adapters only LORA can be merged"
         return
     if (bias := config.get("bias")) not in (None, "none"):
-        yield f"{CONFIG} has bias {bias!r}: it trained biases of the base, which only 'none' leaves"
+        yield f"{CONFIG} has bias {_short(bias)}: it trained biases, which only 'none' leaves"
     start = config.get("init_lora_weights")
     if start not in _HARMLESS_STARTS:
         yield (
-            f"{CONFIG} has init_lora_weights {start!r}: it belongs to a base that was changed at "
-            "the start; save it with path_initial_model_for_weight_conversion"
+            f"{CONFIG} has init_lora_weights {_short(start)}: it belongs to a base that was "
+            "changed at the start; save it with path_initial_model_for_weight_conversion"
         )
     for name, what in _MORE_THAN_A_SUM.items():
         if config.get(name):
@@ -232,7 +233,11 @@ def _unsupported(config: Mapping[str, Any]) -> Iterator[str]:
                 yield f"{CONFIG} has the pattern '{pattern[:60]}' in {name}, which is too intricate"
     for name in ("r", "lora_alpha"):
         if not _is_positive(config.get(name)):
-            yield f"{CONFIG} has {name} {config.get(name)!r}; expected a positive number"
+            yield f"{CONFIG} has {name} {_short(config.get(name))}; expected a positive number"
+
+
+def _short(value: object) -> str:
+    return repr(value)[:80]
 
 
 def _is_positive(value: object) -> bool:

@@ -90,8 +90,10 @@ class Parents:
         if update is None:
             return self.tensor(BASE, name) if whole is None else self._aligned(model, name, whole)
         before = self.tensor(BASE, name) if whole is None else self.stored(model, whole)
-        delta = update.delta(self.stored(model, update.down), self.stored(model, update.up))
-        return self._in_rows_of_base(model, name, delta.add_(before))
+        after = update.applied(
+            before, self.stored(model, update.down), self.stored(model, update.up)
+        )
+        return self._in_rows_of_base(model, name, after)
 
     def _aligned(self, model: str, name: str, stored: str) -> Tensor:
         """A tensor that is stored, in the base's rows; kept where these had to be gathered."""

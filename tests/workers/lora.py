@@ -58,14 +58,15 @@ def save_adapter(folder: Path, tensors: Mapping[str, Tensor], **config: Any) -> 
     return folder
 
 
-def fold(base: Path, folder: Path, deltas: Mapping[str, Tensor]) -> Path:
-    """A copy of a checkpoint with some deltas added, in float32."""
+def fold(base: Path, folder: Path, tensors: Mapping[str, Tensor], scaling: float) -> Path:
+    """A copy of a checkpoint with an adapter of ``MODULES`` folded in, in float32."""
     folder.mkdir(parents=True)
     for file in base.iterdir():
         if file.suffix != ".safetensors":
             (folder / file.name).write_bytes(file.read_bytes())
-    state = {
-        n: t.float() + deltas.get(n, 0) for n, t in load_file(base / "model.safetensors").items()
-    }
+    state = {name: t.float() for name, t in load_file(base / "model.safetensors").items()}
+    for module in MODULES:
+        a, b = (tensors[f"base_model.model.{module}.lora_{part}.weight"].float() for part in "AB")
+        state[f"{module}.weight"].addmm_(b * scaling, a)
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     return folder
