@@ -155,6 +155,7 @@ def read_adapter(
     problems += _untied(config, factors.keys(), whole, aliases)
     if not stored:
         problems.append(f"{WEIGHTS} holds no tensors")
+    problems = list(dict.fromkeys(problems))  # both factors of a module have the same
     if len(problems) > _TOLD:
         problems[_TOLD:] = [f"{WEIGHTS} has {len(problems) - _TOLD} more problems like these"]
     whole = {name: key for name, key in whole.items() if name not in aliases}
@@ -201,7 +202,7 @@ class _Names:
         for spelling in (name, name.partition(".")[2], self._bodies.get(name)):
             if spelling in self._names:
                 return str(spelling)
-        raise Misfit(f"holds '{key}', for which the base has no '{name}'")
+        raise Misfit(f"changes '{name}', which the base does not have")
 
 
 def _unsupported(config: Mapping[str, Any]) -> Iterator[str]:
