@@ -23,7 +23,8 @@ _log = logging.getLogger(__name__)
 # Name -> (sha256, size in bytes).
 Manifest = Mapping[str, tuple[str, int]]
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+# A plain name, or one in a folder (additional_chat_templates); neither leads anywhere else.
+_NAME = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,95}/)?[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _CHUNK_BYTES = 1 << 20
 _BLOCK_BYTES = tarfile.BLOCKSIZE

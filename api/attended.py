@@ -194,10 +194,11 @@ class Attended:
             self._destination(self.search.id, entry.digest),
             card={
                 "search": self.search.spec.name,
-                "search_id": self.search.id,
-                "ordinal": ordinal,
-                "scores": dict(entry.outcome.body.get("scores", {})) if entry.outcome else {},
-                **self.search.submission.facts,
+                "search id": self.search.id,
+                "seed of the search": self.search.spec.seed,
+                "candidate": ordinal,
+                "genes": self.search.submission.facts.get("genes", "unknown"),
+                "sha256": self._store.hashes(self.search.id),
             },
         )
         return self._assign(self._job_id("checkpoint", ordinal), work, entry.candidate)

@@ -329,21 +329,46 @@ def merge(
         str,
         typer.Option(help="auto (the file's, or the base's), float32, bfloat16 or float16."),
     ] = "auto",
+    adapter: Annotated[
+        bool,
+        typer.Option("--adapter", help="Write a LoRA adapter; every parent must be one."),
+    ] = False,
+    rank: Annotated[
+        int | None,
+        typer.Option(help="Cut that adapter to this rank; exact when not given.", min=1),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Merge local checkpoints into a folder; no server is needed."""
+    """Merge local checkpoints and LoRA adapters into a folder; no server is needed."""
+    if rank is not None and not adapter:
+        _fail("--rank is of an adapter; give --adapter, too.", USAGE)
     with _explained():
         from api.offline import merge_file
         from api.terminal import print_notes
 
-        given = dict(_pair(text) for text in model or ())
-        merged = merge_file(_read_bytes(recipe), recipe.parent, given, out, dtype=dtype)
+        merged = merge_file(
+            _read_bytes(recipe),
+            recipe.parent,
+            dict(_pair(text) for text in model or ()),
+            out,
+            dtype=dtype,
+            as_adapter=adapter,
+            rank=rank,
+        )
         print_notes(merged.notes)
-    files = merged.files
+    written = merged.written
+    files = {
+        name: {"sha256": sha256, "size_bytes": n} for name, (sha256, n) in written.files.items()
+    }
     if as_json:
-        _print({name: {"sha256": sha256, "size_bytes": n} for name, (sha256, n) in files.items()})
-    else:
-        typer.echo(f"{len(files)} files in {out}")
+        errors = {"error": written.error, "errors": dict(written.errors)} if rank else {}
+        _print({"files": files, **errors} if adapter else files)
+        return
+    typer.echo(f"{len(files)} files in {out}")
+    for name, error in sorted(written.errors.items(), key=lambda item: -item[1]):
+        typer.echo(f"{error:.2e}  {name}")
+    if rank is not None:
+        typer.echo(f"Relative error of the whole change at rank {rank}: {written.error:.2e}")
 
 
 @app.command()

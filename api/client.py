@@ -38,7 +38,8 @@ from api.schemas import (
 
 DEFAULT_URL = "http://127.0.0.1:8765"
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+# A plain name, or one in a folder (additional_chat_templates); neither leads anywhere else.
+_NAME = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,95}/)?[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 _CHUNK_BYTES = 1 << 20
 # The server says something at least every 15 seconds.
 _SILENCE_S = 45.0
@@ -228,6 +229,7 @@ class Client:
             if _NAME.fullmatch(name) is None:
                 raise Damaged(f"the manifest names a file {name!r}, which is no plain name")
             path = folder / name
+            path.parent.mkdir(exist_ok=True)
             if not (path.is_file() and _sha256(path) == facts.sha256):
                 self._download(f"{_checkpoint(search_id, ordinal)}/files/{name}", path, facts, told)
             paths.append(path)

@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 from itertools import chain
+from pathlib import PurePosixPath
 
 from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
@@ -35,7 +36,7 @@ def file_response(
         "etag": f'"{sha256}"',
         "accept-ranges": "bytes",
         "cache-control": _CACHE,
-        "content-disposition": f'attachment; filename="{name}"',
+        "content-disposition": f'attachment; filename="{PurePosixPath(name).name}"',
     }
     if _matches(request.headers.get("if-none-match"), headers["etag"]):
         return Response(status_code=304, headers=headers)

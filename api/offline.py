@@ -22,15 +22,11 @@ from search.problems import Invalid, Problem
 from search.recipe import Recipe
 from search.registry import UnknownName, suggestion
 from search.spec import BASE, DType, problems_of
-from workers.materializer import merged_tensors
-from workers.merge_method import NotMergeable, methods
-from workers.mergekit import Configuration, mergekit_yaml, parse_configuration, recipe_of
+from workers.merge_folder import Written, merge_into_folder
+from workers.merge_method import methods
+from workers.mergekit import Configuration, parse_configuration, recipe_of
 from workers.messages import Zoo
-from workers.parents import Parents
 from workers.preflight import preflight
-from workers.writing import write_checkpoint
-
-Files = Mapping[str, tuple[str, int]]
 
 
 class FolderScore(ScoreView):
@@ -42,14 +38,21 @@ class FolderScore(ScoreView):
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """Files of a checkpoint, and what was left out of the file that asked for it, and why."""
+    """What was written, and what was left out of the file that asked for it, and why."""
 
-    files: Files
+    written: Written
     notes: tuple[Problem, ...] = ()
 
 
 def merge_file(
-    text: bytes, beside: Path, models: Mapping[str, str], folder: Path, *, dtype: str = "auto"
+    text: bytes,
+    beside: Path,
+    models: Mapping[str, str],
+    folder: Path,
+    *,
+    dtype: str = "auto",
+    as_adapter: bool = False,
+    rank: int | None = None,
 ) -> Merged:
     """Merge local checkpoints as a file says: a recipe, or a mergekit configuration.
 
@@ -60,6 +63,8 @@ def merge_file(
         models: names and folders, or models as the configuration calls them; these win.
         folder: is written.
         dtype: of the result; that of the configuration, or else of the base, when ``auto``.
+        as_adapter: write a LoRA adapter of the base, where the merge is one.
+        rank: of that adapter at most; None for an exact one.
 
     Raises:
         Invalid: the file or the models cannot be merged.
@@ -73,29 +78,13 @@ def merge_file(
         wanted = configuration.dtype if dtype == "auto" else dtype
         zoo, layout = _zoo(configuration.parents, places, wanted)
         recipe = recipe_of(configuration, layout)
-        return Merged(_write(recipe, zoo, folder), configuration.notes)
+        written = merge_into_folder(recipe, zoo, folder, as_adapter=as_adapter, rank=rank)
+        return Merged(written, configuration.notes)
     recipe, named = _recipe(document)
     places = {name: beside / place for name, place in named.items()}
     places |= {name: Path(place) for name, place in models.items()}
     zoo, _ = _zoo(recipe.parents, places, dtype)
-    return Merged(_write(recipe, zoo, folder))
-
-
-def _write(recipe: Recipe, zoo: Zoo, folder: Path) -> Files:
-    """Merge tensor by tensor, and write what tells how beside the weights."""
-    parents = Parents(zoo)
-    extra = {"recipe.json": recipe.model_dump_json(indent=2)}
-    names = {BASE: zoo.base, **dict(zoo.parents)}
-    if (for_mergekit := mergekit_yaml(recipe, parents.layout, names)) is not None:
-        extra["mergekit.yaml"] = for_mergekit
-    try:
-        return write_checkpoint(
-            folder, merged_tensors(parents, recipe), Path(zoo.base), extra=extra
-        )
-    except NotMergeable as error:
-        raise Invalid([Problem(field="parameters", message=str(error))]) from None
-    finally:
-        parents.close()
+    return Merged(merge_into_folder(recipe, zoo, folder, as_adapter=as_adapter, rank=rank))
 
 
 def _recipe(document: dict[str, Any]) -> tuple[Recipe, dict[str, str]]:

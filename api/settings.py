@@ -14,7 +14,9 @@ class Settings(BaseSettings):
     """Environment variables with the prefix ``NICHEMERGE_``.
 
     ``home`` holds the database, artifacts, logs and playground unless they are put elsewhere.
-    Several folders in one variable are separated by a colon, several host names by a comma.
+    Several folders in one variable are separated by a colon, several host names or patterns by a
+    comma. ``hub_allow`` has patterns of Hub ids (``org/*``) that may be downloaded for a search; by
+    default only what is in the local cache is used.
 
     A server that is not on the loopback interface must have an API token.
     """
@@ -30,6 +32,7 @@ class Settings(BaseSettings):
     model_roots: Annotated[tuple[Path, ...], NoDecode] = ()
     task_folders: Annotated[tuple[Path, ...], NoDecode] = ()
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    hub_allow: Annotated[tuple[str, ...], NoDecode] = ()
     api_token: SecretStr | None = Field(default=None, min_length=16)
     slots: int | None = Field(default=None, ge=1)
 
@@ -38,10 +41,14 @@ class Settings(BaseSettings):
     def _split_folders(cls, value: Any) -> Any:
         return [part for part in value.split(":") if part] if isinstance(value, str) else value
 
-    @field_validator("allowed_hosts", mode="before")
+    @field_validator("allowed_hosts", "hub_allow", mode="before")
     @classmethod
-    def _split_hosts(cls, value: Any) -> Any:
-        return [part for part in value.split(",") if part] if isinstance(value, str) else value
+    def _split_names(cls, value: Any) -> Any:
+        return (
+            [part.strip() for part in value.split(",") if part.strip()]
+            if isinstance(value, str)
+            else value
+        )
 
     @model_validator(mode="after")
     def _exposed_only_with_a_token(self) -> Self:

@@ -13,9 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from huggingface_hub import constants
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from api import hub
 from api.settings import Settings
 from api.store import Submission
 from evals import harness
@@ -27,6 +27,7 @@ from search.registry import UnknownName
 from search.run import opening
 from search.space import SearchSpace
 from search.spec import (
+    BASE,
     ModelRef,
     Objective,
     OptimizerChoice,
@@ -38,6 +39,7 @@ from search.spec import (
 from workers.merge_method import methods
 from workers.messages import Zoo
 from workers.preflight import Preflight, preflight
+from workers.vocabulary import TEMPLATES
 
 Part = TypeVar("Part")
 Form = TypeVar("Form", bound=BaseModel)
@@ -89,7 +91,7 @@ def validate(document: object, settings: Settings) -> Accepted:
     if problems or folders.base is None:
         raise Invalid(list(dict.fromkeys(problems)))
     submission = Submission(
-        spec=spec,
+        spec=_pinned(spec, folders),
         layout=found.layout,
         zoo=Zoo(
             base=str(folders.base[1]),
@@ -104,9 +106,41 @@ def validate(document: object, settings: Settings) -> Accepted:
             "memory_bytes": found.memory_bytes,
             "checkpoint_bytes": found.checkpoint_bytes,
             "warnings": [warning.model_dump() for warning in found.warnings],
+            "hub": _from_hub(spec, folders),
         },
     )
     return Accepted(submission, found, space.dim, tuple(found.warnings))
+
+
+def _places(folders: _Folders) -> dict[str, Path]:
+    base = {} if folders.base is None else {BASE: folders.base[1]}
+    return base | {name: folder for _, name, folder in folders.parents}
+
+
+def _pinned(spec: SearchSpec, folders: _Folders) -> SearchSpec:
+    """The spec with commits where it names branches or tags, which move."""
+    places = _places(folders)
+    base, *parents = (
+        ref.model_copy(update={"revision": places[name].name}) if ref.hub else ref
+        for name, ref in ((BASE, spec.base), *((p.name, p) for p in spec.parents))
+    )
+    return spec.model_copy(update={"base": base, "parents": tuple(parents)})
+
+
+def _from_hub(spec: SearchSpec, folders: _Folders) -> dict[str, Any]:
+    """What was found for each Hub id: the commit of its revision, and the hashes of its files."""
+    places = _places(folders)
+    refs = ((BASE, spec.base), *((parent.name, parent) for parent in spec.parents))
+    return {
+        name: {
+            "id": ref.hub,
+            "revision": ref.revision,
+            "commit": places[name].name,
+            "files": hub.file_hashes(places[name]),
+        }
+        for name, ref in refs
+        if ref.hub
+    }
 
 
 def _space(
@@ -226,13 +260,13 @@ def locate(ref: ModelRef, where: str, settings: Settings) -> tuple[str, Path]:
     """The field that names a model's place, and its folder.
 
     Raises:
-        Invalid: it is not in a model root, or not in the local Hub cache.
+        Invalid: it is not in a model root, or not in the local Hub cache and not to be downloaded.
     """
     if ref.path is not None:
         where = f"{where}.path"
         return where, _in_roots(ref.path, where, settings.roots)
     where = f"{where}.hub"
-    return where, _in_hub_cache(ref.hub or "", ref.revision or "", where)
+    return where, hub.locate(ref.hub or "", ref.revision or "", where, allow=settings.hub_allow)
 
 
 def _in_roots(path: str, where: str, roots: Sequence[Path]) -> Path:
@@ -270,7 +304,8 @@ def _is_folder(path: Path) -> bool:
 def _check_links(folder: Path, where: str, roots: Sequence[Path]) -> None:
     """A file of the model may be a link, but not one out of the roots."""
     try:
-        links = [entry.path for entry in os.scandir(folder) if entry.is_symlink()]
+        places = (folder, folder / TEMPLATES) if (folder / TEMPLATES).is_dir() else (folder,)
+        links = [e.path for place in places for e in os.scandir(place) if e.is_symlink()]
     except OSError:
         message = f"'{folder.name}' cannot be read by the server"
         raise Invalid([Problem(field=where, message=message)]) from None
@@ -282,16 +317,3 @@ def _check_links(folder: Path, where: str, roots: Sequence[Path]) -> None:
                 "put the file itself there"
             )
             raise Invalid([Problem(field=where, message=message)])
-
-
-def _in_hub_cache(hub: str, revision: str, where: str) -> Path:
-    """The snapshot of a revision; nothing is ever downloaded here."""
-    repository = "models--" + hub.replace("/", "--")
-    folder = Path(constants.HF_HUB_CACHE) / repository / "snapshots" / revision
-    if ".." in hub.split("/") or not _is_folder(folder):
-        message = (
-            f"revision {revision[:12]} of '{hub}' is not in this server's Hub cache; fetch it with "
-            f"'hf download {hub} --revision {revision}' and submit again"
-        )
-        raise Invalid([Problem(field=where, message=message)])
-    return folder

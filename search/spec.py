@@ -34,18 +34,25 @@ class _Part(BaseModel):
 
 
 class ModelRef(_Part):
-    """A checkpoint folder below a model root, or a pinned revision in the Hub's local cache."""
+    """A checkpoint folder below a model root, or a revision of a model on the Hub.
+
+    A branch or tag becomes the commit that it means when the spec is submitted.
+    """
 
     path: str | None = Field(default=None, min_length=1, max_length=4096)
     hub: str | None = Field(default=None, pattern=r"^[\w.-]+/[\w.-]+$")
-    revision: str | None = Field(default=None, pattern=r"^[0-9a-f]{40}$")
+    revision: str | None = Field(
+        default=None, pattern=r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)*$", max_length=200
+    )
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
         if (self.path is None) == (self.hub is None):
             raise ValueError("name either a path or a hub model")
         if (self.hub is None) != (self.revision is None):
-            raise ValueError("a hub model needs a revision (a full commit hash), a path has none")
+            raise ValueError(
+                "a hub model needs a revision (commit, branch or tag), a path has none"
+            )
         return self
 
 

@@ -59,7 +59,12 @@ def record(store: Store, search_id: str, candidate: Candidate) -> None:
     store.record(search_id, outcome, timings=timings, worker="w0")
 
 
-FILES = {"model.safetensors": bytes(range(256)) * 40, "config.json": b"{}", "empty.txt": b""}
+FILES = {
+    "model.safetensors": bytes(range(256)) * 40,
+    "config.json": b"{}",
+    "empty.txt": b"",
+    "additional_chat_templates/tools.jinja": b"{{ messages }}",
+}
 
 
 def stored(store: Store, artifacts: Artifacts, search_id: str, ordinal: int = 3) -> str:
@@ -81,6 +86,7 @@ def stored(store: Store, artifacts: Artifacts, search_id: str, ordinal: int = 3)
 def write_files(folder: Path) -> dict[str, tuple[str, int]]:
     folder.mkdir(parents=True)
     for name, content in FILES.items():
+        (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(content)
     return {name: (hashlib.sha256(c).hexdigest(), len(c)) for name, c in FILES.items()}
 

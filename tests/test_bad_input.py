@@ -24,13 +24,13 @@ from safetensors.numpy import load_file, save_file
 from api.store import Store
 from tests.real import attend, client_of, document, make_home, submit
 from tests.serving import problem_of
+from tests.workers.lora import factors, save_adapter
 from workers.local_fleet import LocalFleet
 from workers.worker import Worker
 
 INDEX = "model.safetensors.index.json"
 SHARD = "model-00002-of-00002.safetensors"
 WHOLE = "model.safetensors"
-EMBEDDING = "model.embed_tokens.weight"
 UP = "model.layers.1.mlp.up_proj.weight"
 
 
@@ -159,12 +159,23 @@ def want_remote_code(scene: Scene) -> None:
     )
 
 
-def swap_tokens(scene: Scene) -> None:
+def rename_tokens(scene: Scene) -> None:
     path = scene.parent / "tokenizer.json"
     tokenizer = json.loads(path.read_text())
-    vocabulary = tokenizer["model"]["vocab"]
-    vocabulary["a"], vocabulary["b"] = vocabulary["b"], vocabulary["a"]
+    tokenizer["added_tokens"] = []
+    tokenizer["model"] |= {"vocab": {f"other{n}": n for n in range(259)}, "merges": []}
     path.write_text(json.dumps(tokenizer))
+
+
+def cut_by_spaces(scene: Scene) -> None:
+    path = scene.parent / "tokenizer.json"
+    tokenizer = json.loads(path.read_text()) | {"pre_tokenizer": {"type": "Whitespace"}}
+    path.write_text(json.dumps(tokenizer))
+
+
+def adapt_another(scene: Scene) -> None:
+    shutil.rmtree(scene.parent)
+    save_adapter(scene.parent, factors({"encoder": (32, 32)}))
 
 
 def leave_with_dots(scene: Scene) -> None:
@@ -219,17 +230,23 @@ MISTAKES: dict[str, tuple[Callable[[Scene], None], str, str, str]] = {
         f"other shapes than the base in '{UP}': 65x32 for 64x32",
         "name a model that was fine-tuned from this base",
     ),
-    "a larger vocabulary": (
-        reshape(EMBEDDING, (300, 32)),
-        "parents[1].path",
-        f"has 300 rows in '{EMBEDDING}' for the base's 259",
-        "model.resize_token_embeddings(259)",
-    ),
     "another vocabulary": (
-        swap_tokens,
+        rename_tokens,
         "parents[1].path",
-        "its tokenizer gives other ids to 2 tokens ('a' is 68, in the base 67)",
+        "its tokenizer has only 0 of the base's 259 tokens",
         "name a model with the base's",
+    ),
+    "other rules for text": (
+        cut_by_spaces,
+        "parents[1].path",
+        "its tokenizer cuts text by other rules (pre_tokenizer)",
+        "name a model with the base's",
+    ),
+    "an adapter of another model": (
+        adapt_another,
+        "parents[1].path",
+        "adapter_model.safetensors changes 'encoder.weight'",
+        "which the base does not have",
     ),
     "unknown task": (
         put("objectives[0].task", "tiny_choise"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +10,9 @@ import torch
 
 from evals.suite import Split, Suite
 from search.outcome import Scores
-from workers.card import model_card, public_names
+from workers.card import public_names
+from workers.companions import companions
 from workers.materializer import merged_tensors
-from workers.mergekit import mergekit_yaml
 from workers.messages import Export, Exported, Rejected
 from workers.resident import Resident
 from workers.verify import Request, Unverified, disagreements, score_in_fresh_process
@@ -63,23 +62,17 @@ def _write(
     work: Export, resident: Resident, scores: Scores, check: Callable[[Path], None]
 ) -> Files:
     """The whole checkpoint, with what says where it comes from."""
-    models = public_names(resident.zoo, work.card.get("models"))
-    mergekit = mergekit_yaml(work.recipe, resident.parents.layout, models)
-    card = model_card(
+    said = {name: value for name, value in work.card.items() if name not in ("models", "sha256")}
+    sha256 = work.card.get("sha256")
+    extra = companions(
         work.recipe,
-        resident.zoo,
+        resident.parents,
+        models=public_names(resident.zoo, work.card.get("models")),
         scores=scores,
         higher_is_better=resident.evaluator(_report(work)).higher_is_better,
-        models=models,
-        details={name: value for name, value in work.card.items() if name != "models"},
-        mergekit=mergekit,
+        sha256=sha256 if isinstance(sha256, dict) else {},
+        details=said,
     )
-    extra = {
-        "README.md": card,
-        "recipe.json": json.dumps(work.recipe.model_dump(mode="json"), indent=2) + "\n",
-    }
-    if mergekit is not None:
-        extra["mergekit.yaml"] = mergekit
     tensors = merged_tensors(resident.parents, work.recipe)
     return write_checkpoint(
         Path(work.destination), tensors, Path(resident.zoo.base), extra=extra, check=check

@@ -12,6 +12,7 @@ from typing import Any
 
 from search.layout import LayerGroups, Layout, Tensor
 from search.problems import Problem
+from workers import adapter as lora
 from workers.headers import BITS, Malformed, is_pickle, read_header
 
 INDEX = "model.safetensors.index.json"
@@ -27,6 +28,7 @@ _LEFTOVERS = re.compile(r"^(training_args|optimizer|scheduler|scaler|rng_state|r
 _BUFFER = re.compile(r"(^|\.)(inv_freq|masked_bias|cos_cached|sin_cached)$")
 _CAUSAL_MASK = re.compile(r"(^|\.)attn\.bias$")
 _CAUSAL_MASK_DIMENSIONS = 4
+_POSITIONS = re.compile(r"wpe|position|token_type")
 _PACKED = re.compile(
     r"\.(qweight|qzeros|g_idx|weight_packed|weight_scale(_inv)?|absmax|quant_map|quant_state\..*|SCB)$"
 )
@@ -44,6 +46,8 @@ class Folder:
         tensors: every stored tensor by name.
         files: the name of the file that holds each tensor.
         aliases: tied tensors by name, with the name that holds their weights.
+        adapter: what it changes in the base, where it is an adapter; its tensors are then the
+            base's in name and shape, and ``files`` knows only those that it changes.
         problems: why it cannot be used; the rest is as complete as was possible.
     """
 
@@ -52,6 +56,7 @@ class Folder:
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
+    adapter: lora.Adapter | None = None
     problems: tuple[Problem, ...] = ()
 
     @property
@@ -69,7 +74,9 @@ class Folder:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of all its tensors."""
+        """Bytes of all tensors that it stores."""
+        if self.adapter is not None:
+            return self.adapter.size_bytes
         return sum(tensor.size * BITS[tensor.dtype] // 8 for tensor in self.tensors.values())
 
 
@@ -82,13 +89,19 @@ def is_merged(tensor: Tensor) -> bool:
 
 
 def embeddings(layout: Layout) -> tuple[list[Tensor], list[Tensor]]:
-    """The embeddings of a model, and its heads: tensors with a row for every token."""
+    """The embeddings of a model (of positions, too), and its heads."""
     blocks = {block.name: block.pieces for block in layout.blocks(LayerGroups())}
     by_name = {tensor.name: tensor for tensor in layout.tensors}
     tables, heads = (
         [by_name[piece.tensor] for piece in blocks.get(name, ())] for name in ("embed", "head")
     )
     return tables, heads
+
+
+def token_tables(layout: Layout) -> frozenset[str]:
+    """Names of the tensors that have a row for every token: embeddings and heads."""
+    tables, heads = embeddings(layout)
+    return frozenset(t.name for t in (*tables, *heads) if not _POSITIONS.search(t.name))
 
 
 def read_folder(where: str, path: Path) -> Folder:
@@ -116,7 +129,62 @@ def read_folder(where: str, path: Path) -> Folder:
             problems.append(_problem(where, f"{file} {message}" if file else message))
     if "quantization_config" not in config:
         problems += [_problem(where, message) for message in _unmergeable(tensors.values())]
-    return Folder(path, config, tensors, files, _aliases(config, tensors), tuple(problems))
+    aliases = _aliases(config, tensors)
+    return Folder(path, config, tensors, files, aliases, problems=tuple(problems))
+
+
+def read_parent(where: str, path: Path, base: Folder) -> Folder:
+    """Read a fine-tuned model, which may be an adapter of the base; as ``read_folder``.
+
+    An adapter reads like the checkpoint that it makes of the base.
+    """
+    if not _is_adapter(path):
+        return read_folder(where, path)
+    problems = list(_pickles(path, sorted(entry.name for entry in path.iterdir())))
+    config: dict[str, Any] = {}
+    stored: dict[str, Tensor] = {}
+    try:
+        config = read_json(path / lora.CONFIG)
+    except Malformed as error:
+        problems.append(f"{lora.CONFIG} {error}")
+    try:
+        stored = {t.name: t for t in read_header(path / lora.WEIGHTS).tensors}
+    except Malformed as error:
+        problems.append(f"{lora.WEIGHTS} {error}")
+    adapter = lora.Adapter(config, stored)
+    if not problems and not base.problems:
+        adapter, wrong = lora.read_adapter(config, stored, base.tensors, base.aliases)
+        problems += wrong
+    return Folder(
+        path,
+        base.config,
+        {**base.tensors, **_trained(adapter)},
+        dict.fromkeys((*adapter.updates, *adapter.whole), lora.WEIGHTS),
+        base.aliases,
+        adapter,
+        tuple(_problem(where, message) for message in problems),
+    )
+
+
+def _is_adapter(path: Path) -> bool:
+    whole = any((path / name).is_file() for name in (SINGLE, INDEX))
+    return (path / lora.CONFIG).is_file() and not whole
+
+
+def _trained(adapter: lora.Adapter) -> dict[str, Tensor]:
+    """Tensors that an adapter holds in full, under the base's names."""
+    return {
+        name: adapter.stored[key].model_copy(update={"name": name})
+        for name, key in adapter.whole.items()
+    }
+
+
+def hub_name(path: Path) -> str | None:
+    """``org/name@commit`` of a folder in the Hub's cache, which is called by its commit."""
+    repository = path.parent.parent.name
+    if path.parent.name != "snapshots" or not repository.startswith("models--"):
+        return None
+    return f"{repository.removeprefix('models--').replace('--', '/')}@{path.name}"
 
 
 def read_json(path: Path, limit: int = _MAX_JSON_BYTES) -> dict[str, Any]:
@@ -163,8 +231,8 @@ def _pickles(path: Path, names: Iterable[str]) -> Iterator[str]:
 
 def _config(path: Path, names: Iterable[str]) -> tuple[dict[str, Any], list[str]]:
     if "config.json" not in names:
-        if "adapter_config.json" in names:
-            return {}, ["is an adapter; merge it into its base first (peft: merge_and_unload)"]
+        if lora.CONFIG in names:
+            return {}, ["is an adapter; a base is a whole checkpoint (peft: merge_and_unload)"]
         return {}, ["config.json is missing; is this a Hugging Face checkpoint?"]
     try:
         config = read_json(path / "config.json")

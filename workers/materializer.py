@@ -74,19 +74,7 @@ class _Merge:
     def __init__(self, parents: Parents, recipe: Recipe) -> None:
         self._parents, self._recipe = parents, recipe
         self._method = methods[recipe.method]
-        unknown = [name for name in recipe.parents if name not in parents.folders]
-        if unknown:
-            raise NotMergeable(f"no model is called {', '.join(unknown)}")
-        blocks = parents.blocks(recipe.partition)
-        if tuple(block.name for block in blocks) != recipe.blocks:
-            raise NotMergeable("the recipe's blocks are not those of this base")
-        self._pieces: dict[str, list[tuple[Piece, dict[str, Any]]]] = {
-            tensor.name: [] for tensor in parents.layout.tensors
-        }
-        for number, block in enumerate(blocks):
-            arguments = self._arguments(number)
-            for piece in block.pieces:
-                self._pieces[piece.tensor].append((piece, arguments))
+        self._pieces = laid_out(parents, recipe)
 
     def tensor(self, name: str) -> Tensor:
         """A merged tensor, newly allocated."""
@@ -122,11 +110,31 @@ class _Merge:
             model=lambda: map(self._sources, sorted(self._pieces)),
         )
 
-    def _arguments(self, block: int) -> dict[str, Any]:
+
+def laid_out(parents: Parents, recipe: Recipe) -> dict[str, list[tuple[Piece, dict[str, Any]]]]:
+    """The pieces of every merged tensor, each with the arguments of the recipe's method.
+
+    Raises:
+        NotMergeable: the recipe does not fit the models.
+    """
+    unknown = [name for name in recipe.parents if name not in parents.folders]
+    if unknown:
+        raise NotMergeable(f"no model is called {', '.join(unknown)}")
+    blocks = parents.blocks(recipe.partition)
+    if tuple(block.name for block in blocks) != recipe.blocks:
+        raise NotMergeable("the recipe's blocks are not those of this base")
+    method = methods[recipe.method]
+    pieces: dict[str, list[tuple[Piece, dict[str, Any]]]] = {
+        tensor.name: [] for tensor in parents.layout.tensors
+    }
+    for number, block in enumerate(blocks):
         try:
-            return self._method.arguments(self._recipe.at(block), len(self._recipe.parents))
+            arguments = method.arguments(recipe.at(number), len(recipe.parents))
         except Invalid as error:
             raise NotMergeable(str(error)) from error
+        for piece in block.pieces:
+            pieces[piece.tensor].append((piece, arguments))
+    return pieces
 
 
 def _targets(parents: Parents, model: nn.Module) -> dict[str, Tensor]:

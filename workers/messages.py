@@ -42,7 +42,8 @@ class Survey:
 class Export:
     """Write a recipe's checkpoint folder to ``destination`` and score it on the report split.
 
-    ``card`` is what the model card says besides the recipe (search name, licences, scores so far).
+    ``card`` is what the model card says besides the recipe: ``models`` are their public names,
+    ``sha256`` the hashes of their files, and everything else is a line of its own.
     """
 
     recipe: Recipe

@@ -12,11 +12,14 @@ from safetensors import safe_open
 from torch import Tensor
 
 from search.layout import Block, Kind, Layout, Partition
-from search.problems import Invalid
+from search.problems import Invalid, Problem
 from search.spec import BASE
-from workers.folder import Folder, read_folder
+from workers.adapter import WEIGHTS
+from workers.folder import Folder, read_folder, read_parent, token_tables
+from workers.headers import Malformed
 from workers.memo import Memo
 from workers.messages import Zoo
+from workers.vocabulary import Alignment, alignment
 
 
 class Parents:
@@ -25,31 +28,50 @@ class Parents:
     On the CPU tensors are views of the files, which the page cache keeps resident and shares
     between workers; on another device each is copied there when it is first needed, and stays.
 
+    A parent may be a LoRA adapter of the base. What it adapts is computed whenever it is asked for
+    (2 * rank operations an element) and not kept, for it would take as much room as the base. It
+    comes in float32: rounded to a base in bfloat16, most of a small change would be lost.
+
+    Embeddings and heads of a parent have the base's rows: aligned by token, without those that only
+    the parent has, and with the base's own where it has none.
+
     Args:
         zoo: the folders.
         device: where tensors are wanted.
 
     Raises:
-        Invalid: a folder cannot be read; its headers are checked before its data is mapped.
+        Invalid: a folder cannot be read, or its tokenizer is of another family; headers are checked
+            before data is mapped.
     """
 
     def __init__(self, zoo: Zoo, device: str | torch.device = "cpu") -> None:
         self.zoo = zoo
         self.device = torch.device(device)
-        folders = {
-            name: read_folder(name, Path(path)) for name, path in ((BASE, zoo.base), *zoo.parents)
-        }
+        base = read_folder(BASE, Path(zoo.base))
+        folders = {BASE: base}
+        folders |= {name: read_parent(name, Path(path), base) for name, path in zoo.parents}
         problems = [problem for folder in folders.values() for problem in folder.problems]
+        self._alignments: dict[str, Alignment] = {}
+        for name, folder in folders.items():
+            try:
+                self._alignments[name] = alignment(base.path, folder.path)
+                problems += [
+                    Problem(field=name, message=f"its tokenizer {text}")
+                    for text in self._alignments[name].problems
+                ]
+            except Malformed as error:
+                problems.append(Problem(field=name, message=str(error)))
         if problems:
             raise Invalid(problems)
         self.folders = folders
-        self.layout: Layout = folders[BASE].layout
+        self.layout: Layout = base.layout
+        self._token_tables = token_tables(self.layout)
         self.kinds: dict[str, Kind] = {t.name: self.layout.kind(t) for t in self.layout.tensors}
         self.dtype: torch.dtype = getattr(torch, zoo.dtype)
         self.memo = Memo()
         self._blocks: tuple[Partition, tuple[Block, ...]] | None = None
         self._files: dict[Path, Any] = {}
-        self._tensors: dict[tuple[str, str], Tensor] = {}
+        self._tensors: dict[tuple[str, str, str], Tensor] = {}
         self._open = ExitStack()
 
     @property
@@ -58,13 +80,59 @@ class Parents:
         return self.folders[BASE]
 
     def tensor(self, model: str, name: str) -> Tensor:
-        """A stored tensor of a model, read-only by agreement. KeyError when there is none."""
-        key = (model, name)
+        """A tensor of a model in the base's shape, read-only by agreement. KeyError without one."""
+        folder = self.folders[model]
+        adapter = folder.adapter
+        if adapter is None:
+            return self._aligned(model, name, name)
+        whole = adapter.whole.get(name)
+        update = adapter.updates.get(name)
+        if update is None:
+            return self.tensor(BASE, name) if whole is None else self._aligned(model, name, whole)
+        before = self.tensor(BASE, name) if whole is None else self.stored(model, whole)
+        after = update.applied(
+            before, self.stored(model, update.down), self.stored(model, update.up)
+        )
+        return self._in_rows_of_base(model, name, after)
+
+    def _aligned(self, model: str, name: str, stored: str) -> Tensor:
+        """A tensor that is stored, in the base's rows; kept where these had to be gathered."""
+        key = (model, name, "aligned")
+        if name not in self._token_tables or model == BASE:
+            return self.stored(model, stored)
+        if key not in self._tensors:
+            self._tensors[key] = self._in_rows_of_base(model, name, self.stored(model, stored))
+        return self._tensors[key]
+
+    def _in_rows_of_base(self, model: str, name: str, tensor: Tensor) -> Tensor:
+        """A parent's tensor with a row for every row of the base's; the same where it has them."""
+        if name not in self._token_tables:
+            return tensor
+        ours = self.tensor(BASE, name)
+        rows = self._alignments[model].rows(len(ours), len(tensor))
+        if rows is None:
+            return tensor[: len(ours)]
+        index = torch.from_numpy(rows).to(tensor.device)
+        theirs = index >= 0
+        aligned = ours.to(torch.promote_types(ours.dtype, tensor.dtype), copy=True)
+        aligned[theirs] = tensor[index[theirs]].to(aligned.dtype)
+        return aligned
+
+    def stored(self, model: str, name: str) -> Tensor:
+        """A tensor as the files of the model have it, under the name that it has there."""
+        key = (model, name, "stored")
         if key not in self._tensors:
             folder = self.folders[model]
-            file = self._file(folder.path / folder.files[name])
-            self._tensors[key] = file.get_tensor(name).to(self.device)
+            file = WEIGHTS if folder.adapter is not None else folder.files[name]
+            self._tensors[key] = self._file(folder.path / file).get_tensor(name).to(self.device)
         return self._tensors[key]
+
+    def rearranges(self, model: str, name: str) -> bool:
+        """Whether rows of a model's tensor are not where the base has them."""
+        ours, theirs = (self.folders[m].tensors[name].shape for m in (BASE, model))
+        if name not in self._token_tables:
+            return False
+        return ours != theirs or self._alignments[model].rows(ours[0], theirs[0]) is not None
 
     def blocks(self, partition: Partition) -> tuple[Block, ...]:
         """The layout's blocks; most candidates of a search have the same."""

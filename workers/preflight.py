@@ -12,9 +12,10 @@ from pathlib import Path
 
 from search.layout import Layout, Tensor
 from search.problems import Problem
-from workers.folder import Folder, embeddings, is_merged, read_folder, some
+from workers.adapter import other_base
+from workers.folder import Folder, hub_name, is_merged, read_folder, read_parent, some, token_tables
 from workers.headers import BITS, Malformed
-from workers.vocabulary import differences, only_in, read_vocabulary
+from workers.vocabulary import alignment, read_vocabulary
 
 # Read differently, the same weights are another model.
 _MUST_AGREE = ("model_type", "num_attention_heads", "num_key_value_heads", "head_dim", "n_head")
@@ -65,7 +66,7 @@ def preflight(base: tuple[str, Path], parents: Sequence[tuple[str, str, Path]]) 
         parents: (field, name, folder) each.
     """
     ours = read_folder(*base)
-    theirs = [(field, name, read_folder(field, path)) for field, name, path in parents]
+    theirs = [(field, name, read_parent(field, path, ours)) for field, name, path in parents]
     problems = [*ours.problems, *_loadable(base[0], ours)]
     warnings: list[Problem] = []
     for field, _, folder in theirs:
@@ -139,20 +140,16 @@ def _stored(folder: Folder) -> dict[str, Tensor]:
 
 
 def _shapes(base: Folder, parent: Mapping[str, Tensor]) -> Iterator[str]:
-    tables, heads = embeddings(base.layout)
-    tokens = {tensor.name for tensor in (*tables, *heads)}
-    other = [name for name, tensor in parent.items() if tensor.shape != base.tensors[name].shape]
-    for name in sorted(tokens & set(other)):
+    tables = token_tables(base.layout)
+    other = [
+        name
+        for name, tensor in parent.items()
+        if tensor.shape[name in tables :] != base.tensors[name].shape[name in tables :]
+    ]
+    if other:
+        name = min(other)
         yield (
-            f"has {parent[name].shape[0]} rows in '{name}' for the base's "
-            f"{base.tensors[name].shape[0]}: another vocabulary; if tokens were only added, cut it "
-            f"back with model.resize_token_embeddings({base.tensors[name].shape[0]})"
-        )
-    rest = [name for name in other if name not in tokens]
-    if rest:
-        name = min(rest)
-        yield (
-            f"has other shapes than the base in {some(rest)}: {_shape(parent[name])} for "
+            f"has other shapes than the base in {some(other)}: {_shape(parent[name])} for "
             f"{_shape(base.tensors[name])}; name a model that was fine-tuned from this base"
         )
 
@@ -162,6 +159,18 @@ def _shape(tensor: Tensor) -> str:
 
 
 def _cautions(base: Folder, parent: Folder) -> Iterator[str]:
+    if parent.adapter is not None:
+        place = (hub_name(base.path) or base.path.name).partition("@")[0]
+        names = {place, str(base.config.get("_name_or_path", ""))}
+        if (caution := other_base(parent.adapter, names)) is not None:
+            yield caution
+    for name in sorted(token_tables(base.layout) & parent.tensors.keys()):
+        theirs, ours = parent.tensors[name].shape[:1], base.tensors[name].shape[:1]
+        if theirs != ours:
+            yield (
+                f"has {theirs[0]} rows in '{name}', the base {ours[0]}; the merged model has those "
+                "of the base, matched by token"
+            )
     if base.dtype != parent.dtype:
         yield f"is stored in {parent.dtype}, the base in {base.dtype}; sums are taken in float32"
     for key in _SHOULD_AGREE:
@@ -178,29 +187,29 @@ def _tokenizers(
     """Problems and warnings."""
     problems: list[Problem] = []
     warnings: list[Problem] = []
-    found = []
-    for field, folder in (base, *((field, folder) for field, _, folder in parents)):
+    field, folder = base
+    if not folder.is_dir():
+        return problems, warnings
+    try:
+        if read_vocabulary(folder) is None:
+            message = "has no tokenizer.json; save the tokenizer into the folder"
+            problems.append(Problem(field=field, message=message))
+    except Malformed as error:
+        problems.append(Problem(field=field, message=str(error)))
+    for field, _, parent in parents if not problems else ():
+        if not parent.is_dir():
+            continue
         try:
-            found.append((field, read_vocabulary(folder) if folder.is_dir() else None))
+            plan = alignment(folder, parent)
         except Malformed as error:
             problems.append(Problem(field=field, message=str(error)))
-            found.append((field, None))
-    (_, ours), *theirs = found
-    if ours is None:
-        if base[1].is_dir() and not problems:
-            message = "has no tokenizer.json; save the tokenizer into the folder"
-            problems.append(Problem(field=base[0], message=message))
-        return problems, warnings
-    for field, vocabulary in theirs:
-        if vocabulary is None:
             continue
         problems += [
             Problem(field=field, message=f"its tokenizer {text}; name a model with the base's")
-            for text in differences(ours, vocabulary)
+            for text in plan.problems
         ]
-        if new := only_in(vocabulary, ours):
-            message = f"its tokenizer has {some(new)}, which the merged model's (the base's) lacks"
-            warnings.append(Problem(field=field, message=message))
+        if plan.summary is not None:
+            warnings.append(Problem(field=field, message=plan.summary))
     return problems, warnings
 
 

@@ -59,12 +59,13 @@ class Recent(Generic[Key, Kept]):
 Stamp = tuple[tuple[str, int, int, int], ...]
 
 
-def stamp(folders: Iterable[str], pattern: str) -> Stamp:
+def stamp(folders: Iterable[str], *patterns: str) -> Stamp:
     """Tells whether files below some folders are still what they were: inode, size, time of change.
 
     Whoever mends a model or a task and tries again finds no worker that remembers the old one.
     """
-    files = sorted(file for folder in folders for file in Path(folder).rglob(pattern))
+    found = (Path(folder).rglob(pattern) for folder in folders for pattern in patterns)
+    files = sorted(file for files in found for file in files)
     states = ((str(file), file.stat()) for file in files)
     return tuple((name, s.st_ino, s.st_size, s.st_mtime_ns) for name, s in states)
 

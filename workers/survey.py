@@ -39,7 +39,7 @@ def survey(work: Survey, parents: Parents) -> Surveyed | Rejected:
         files = ", ".join(dict.fromkeys(file for file, _ in problems))
         return Rejected(f"weights are not finite in {files}", tuple(problems))
     geometry = Geometry(np.array(layout.grid()), np.stack(grams)) if work.needs_geometry else None
-    return Surveyed(dict(_hashes(parents)), geometry)
+    return Surveyed(dict(weight_hashes(parents)), geometry)
 
 
 def gram(tensors: list[Tensor], cuts: list[int]) -> Iterator[NDArray[np.float64]]:
@@ -68,6 +68,8 @@ def _not_finite(
     name: str, tensors: Mapping[str, Tensor], parents: Parents
 ) -> Iterator[tuple[str, str]]:
     for model, tensor in tensors.items():
+        if name not in parents.folders[model].files:
+            continue  # an adapter leaves it to the base
         if not is_finite(tensor):
             nans, infinities = int(tensor.isnan().sum()), int(tensor.isinf().sum())
             yield (
@@ -77,7 +79,8 @@ def _not_finite(
             )
 
 
-def _hashes(parents: Parents) -> Iterator[tuple[str, str]]:
+def weight_hashes(parents: Parents) -> Iterator[tuple[str, str]]:
+    """sha256 of every file that holds weights, by ``model/file``."""
     for model, folder in parents.folders.items():
         for name in sorted(set(folder.files.values())):
             with (folder.path / name).open("rb") as stream:

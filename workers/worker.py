@@ -109,7 +109,9 @@ class Worker:
 
     def _resident(self, zoo: Zoo) -> Resident:
         folders = (zoo.base, *(folder for _, folder in zoo.parents))
-        return self._residents[zoo, stamp(folders, "*.safetensors")]
+        return self._residents[
+            zoo, stamp(folders, "*.safetensors", "adapter_config.json", "tokenizer.json")
+        ]
 
     def _evaluate(self, work: Evaluate, zoo: Zoo) -> Evaluated:
         start = time.perf_counter()

@@ -11,7 +11,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -19,12 +19,13 @@ from uuid import uuid4
 import torch
 from torch import Tensor
 
+from workers.adapter import CONFIG, WEIGHTS
 from workers.folder import INDEX, SINGLE, read_folder, read_json
 from workers.preflight import checkpoint_bytes
-from workers.vocabulary import TOKENIZER_FILES
+from workers.vocabulary import tokenizer_files
 
 CHECKSUMS = "SHA256SUMS"
-_COPIED = ("generation_config.json", *TOKENIZER_FILES)
+_GENERATION = "generation_config.json"
 _NAMES = {
     torch.float32: "F32",
     torch.bfloat16: "BF16",
@@ -79,20 +80,52 @@ def write_checkpoint(
     Raises:
         OSError: the disk is too small (ENOSPC, told before anything is written) or fails.
     """
+    size_bytes = size_bytes or checkpoint_bytes(read_folder("source", source))
+    with _in_its_place(folder, size_bytes, check) as partial:
+        files, dtype = _write_weights(partial, tensors, shard_bytes)
+        files["config.json"] = _write(partial / "config.json", [_config(source, dtype)])
+        _write_rest(partial, files, _copied(source), source, extra or {})
+    return files
+
+
+def _copied(source: Path) -> list[str]:
+    return [*([_GENERATION] if (source / _GENERATION).is_file() else []), *tokenizer_files(source)]
+
+
+def write_adapter(
+    folder: Path,
+    tensors: Mapping[str, Tensor],
+    config: Mapping[str, Any],
+    source: Path,
+    *,
+    extra: Mapping[str, str] | None = None,
+) -> Files:
+    """Write a LoRA adapter as PEFT does, with the tokenizer of ``source``, its base.
+
+    All at once as ``write_checkpoint``, and with the same result and errors.
+    """
+    size_bytes = sum(tensor.nbytes for tensor in tensors.values())
+    with _in_its_place(folder, size_bytes) as partial:
+        files = {
+            WEIGHTS: _write(partial / WEIGHTS, _safetensors(tensors)),
+            CONFIG: _write(partial / CONFIG, [_json(config)]),
+        }
+        _write_rest(partial, files, tokenizer_files(source), source, extra or {})
+    return files
+
+
+@contextmanager
+def _in_its_place(
+    folder: Path, size_bytes: int, check: Callable[[Path], None] | None = None
+) -> Iterator[Path]:
+    """A folder to write into, which gets its name at the end, or goes when that is not reached."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     _sweep(folder)
-    _check_space(folder.parent, size_bytes or checkpoint_bytes(read_folder("source", source)))
+    _check_space(folder.parent, size_bytes)
     partial = folder.with_name(f".{folder.name}.{uuid4().hex}.partial")
     partial.mkdir()
     try:
-        files, dtype = _write_weights(partial, tensors, shard_bytes)
-        files["config.json"] = _write(partial / "config.json", [_config(source, dtype)])
-        for name in _COPIED:
-            if (source / name).is_file():
-                files[name] = _write(partial / name, [(source / name).read_bytes()])
-        for name, text in (extra or {}).items():
-            files[name] = _write(partial / name, [text.encode()])
-        files[CHECKSUMS] = _write(partial / CHECKSUMS, [_checksums(files)])
+        yield partial
         _sync(partial)
         if check is not None:
             check(partial)
@@ -100,7 +133,19 @@ def write_checkpoint(
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    return files
+
+
+def _write_rest(
+    folder: Path, files: Files, copied: Iterable[str], source: Path, extra: Mapping[str, str]
+) -> None:
+    """All that is no weights and no configuration; checksums of everything at the end."""
+    for name in copied:
+        (folder / name).parent.mkdir(exist_ok=True)
+        files[name] = _write(folder / name, [(source / name).read_bytes()])
+        _sync((folder / name).parent)
+    for name, text in extra.items():
+        files[name] = _write(folder / name, [text.encode()])
+    files[CHECKSUMS] = _write(folder / CHECKSUMS, [_checksums(files)])
 
 
 def _sweep(folder: Path) -> None:
@@ -129,9 +174,9 @@ def _write_weights(
     total = 0
     elements: Counter[torch.dtype] = Counter()
     for number, shard in enumerate(_shards(tensors, shard_bytes)):
-        for tensor in shard.values():
-            total += tensor.nbytes
-            elements[tensor.dtype] += tensor.numel() * tensor.is_floating_point()
+        # No loop variable: it would keep a tensor of this shard alive beside the next one.
+        total += sum(tensor.nbytes for tensor in shard.values())
+        elements.update({dtype: _floats(shard, dtype) for dtype in _NAMES})
         written.append((list(shard), _write(folder / f"shard-{number}", _safetensors(shard))))
         shard.clear()
     files: Files = {}
@@ -145,6 +190,11 @@ def _write_weights(
         index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
         files[INDEX] = _write(folder / INDEX, [_json(index)])
     return files, str(elements.most_common(1)[0][0]).removeprefix("torch.")
+
+
+def _floats(shard: Mapping[str, Tensor], dtype: torch.dtype) -> int:
+    """Number of elements of a floating-point dtype."""
+    return sum(t.numel() for t in shard.values() if t.dtype == dtype and dtype.is_floating_point)
 
 
 def _shards(tensors: Iterator[tuple[str, Tensor]], shard_bytes: int) -> Iterator[dict[str, Tensor]]:

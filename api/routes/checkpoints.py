@@ -53,7 +53,7 @@ def show_checkpoint(search_id: SearchId, ordinal: Ordinal, here: Here) -> Checkp
 
 
 @router.get(
-    "/checkpoint/files/{name}",
+    "/checkpoint/files/{name:path}",
     operation_id="downloadFile",
     response_class=Response,
     responses={
@@ -64,7 +64,7 @@ def show_checkpoint(search_id: SearchId, ordinal: Ordinal, here: Here) -> Checkp
     },
 )
 @router.head(
-    "/checkpoint/files/{name}",
+    "/checkpoint/files/{name:path}",
     operation_id="headFile",
     response_class=Response,
     responses=documented(404, 409, 410, 416),

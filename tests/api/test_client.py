@@ -133,7 +133,8 @@ def test_a_download_is_whole_and_checked(
     path = stored(store, artifacts, recorded(store, 6))
     with served(settings, store, artifacts=artifacts) as (url, _):
         paths = download(url, path, tmp_path / "out")
-        assert {p.name: p.read_bytes() for p in paths} == FILES
+        out = tmp_path / "out"
+        assert {str(p.relative_to(out)): p.read_bytes() for p in paths} == FILES
         before = {p: p.stat().st_mtime_ns for p in paths}
         assert {p: p.stat().st_mtime_ns for p in download(url, path, tmp_path / "out")} == before
     assert not list((tmp_path / "out").glob("*.partial"))

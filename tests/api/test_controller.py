@@ -222,6 +222,7 @@ def test_a_requested_checkpoint_is_exported_also_after_the_end(store: Store) -> 
     assert entry is not None
     assert job.work.destination == f"artifacts/{search_id}/{entry.digest}"
     assert job.work.card["search"] == "analytic"
+    assert job.work.card["sha256"] == store.hashes(search_id) != {}
     body = progress_of(store, search_id).checkpoints[7].body
     assert body["files"] == {"model.safetensors": ["1" * 64, 288]}
     assert body["digest"] == entry.digest

@@ -1,5 +1,6 @@
 """Merging and scoring folders from the command line, without any server."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from safetensors.torch import load_file as load_torch
 from api import cli
 from api.offline import FolderScore, write_examples
 from tests.tiny import make_model
+from tests.workers.lora import factors, save_adapter
 
 RECIPE = {
     "method": "linear",
@@ -64,6 +66,112 @@ def test_models_may_be_named_on_the_command_line(
     )
     assert code == 0
     assert str(tmp_path / "merged") in out
+
+
+QUERY = "model.layers.0.self_attn.q_proj"
+ADAPTERS = {
+    "method": "task_arithmetic",
+    "parents": ["add", "reverse"],
+    "parameters": {"weight": [[0.5, 2.0]]},
+    "models": {"base": "base", "add": "lora-add", "reverse": "lora-reverse"},
+}
+
+
+@pytest.fixture
+def adapters(zoo: Path, tmp_path: Path) -> Path:
+    """A recipe of two adapters of rank 2, and beside it what it names."""
+    (tmp_path / "base").symlink_to(zoo / "base")
+    for seed, name in enumerate(("add", "reverse")):
+        save_adapter(tmp_path / f"lora-{name}", factors({QUERY: (8, 8)}, seed=seed))
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(ADAPTERS))
+    return tmp_path / "recipe.yaml"
+
+
+def test_a_merge_of_adapters_is_a_checkpoint_or_an_adapter(
+    zoo: Path, adapters: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(capsys, "merge", adapters, "--out", tmp_path / "whole")[0] == 0
+    code, out, _ = run(capsys, "merge", adapters, "--out", tmp_path / "low", "--adapter", "--json")
+    assert code == 0
+    assert {"adapter_model.safetensors", "adapter_config.json"} <= set(json.loads(out)["files"])
+    merged = load_file(tmp_path / "whole" / "model.safetensors")[f"{QUERY}.weight"]
+    factor = load_file(tmp_path / "low" / "adapter_model.safetensors")
+    a, b = (factor[f"base_model.model.{QUERY}.lora_{part}.weight"] for part in "AB")
+    assert a.shape == (4, 8)
+    base = load_file(zoo / "base" / "model.safetensors")[f"{QUERY}.weight"]
+    np.testing.assert_allclose(merged, base + b @ a, rtol=1e-5, atol=1e-5)
+    card = (tmp_path / "low" / "README.md").read_text()
+    assert yaml.safe_load(card.split("---\n")[1])["library_name"] == "peft"
+    assert str(tmp_path) not in card
+    models = yaml.safe_load((tmp_path / "whole" / "mergekit.yaml").read_text())["models"]
+    folders = [tmp_path / "base", tmp_path / "lora-add"]
+    assert models[0]["model"] == "+".join(map(str, folders))
+
+
+def test_a_truncated_adapter_says_what_it_lost(
+    adapters: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("merge", adapters, "--adapter", "--rank", 3, "--out")
+    code, out, _ = run(capsys, *arguments, tmp_path / "one")
+    assert code == 0
+    tensors = [factors({QUERY: (8, 8)}, seed=seed) for seed in range(2)]
+    change = sum(
+        weight
+        * 1.5
+        * (
+            t[f"base_model.model.{QUERY}.lora_B.weight"]
+            @ t[f"base_model.model.{QUERY}.lora_A.weight"]
+        )
+        for weight, t in zip((0.5, 2.0), tensors, strict=True)
+    )
+    values = torch.linalg.svdvals(change)
+    error = float(values[3:].norm() / values.norm())
+    assert f"{error:.2e}  {QUERY}.weight" in out
+    assert f"at rank 3: {error:.2e}" in out
+    _, out, _ = run(capsys, *arguments, tmp_path / "two", "--json")
+    answer = json.loads(out)
+    assert answer["error"] == pytest.approx(error, rel=1e-4)
+    assert set(answer["errors"]) == {f"{QUERY}.weight"}
+    assert f"relative error of the change: {error:.3g}" in (tmp_path / "two/README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "says"),
+    [
+        ({}, ("--rank", 2), "--rank is of an adapter"),
+        ({"method": "ties"}, ("--adapter",), "'ties' is no weighted sum of adapters"),
+        ({"models": ADAPTERS["models"] | {"add": "base"}}, ("--adapter",), "a whole checkpoint"),
+    ],
+)
+def test_what_cannot_be_an_adapter_is_refused(
+    adapters: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    change: Any,
+    options: tuple[Any, ...],
+    says: str,
+) -> None:
+    adapters.write_text(yaml.safe_dump(ADAPTERS | change))
+    code, _, err = run(capsys, "merge", adapters, "--out", tmp_path / "out", *options)
+    assert code == 2
+    assert says in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_tells_what_it_was_merged_from(
+    zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (zoo / "recipe.json").write_text(json.dumps(RECIPE))
+    assert run(capsys, "merge", zoo / "recipe.json", "--out", tmp_path / "merged")[0] == 0
+    text = (tmp_path / "merged" / "README.md").read_text()
+    metadata = yaml.safe_load(text.split("---\n")[1])
+    assert metadata["base_model"] == ["base", "add", "reverse"]
+    assert metadata["base_model_relation"] == "merge"
+    assert metadata["tags"][:2] == ["merge", "nichemerge"]
+    for model in ("base", "add", "reverse"):
+        digest = hashlib.sha256((zoo / model / "model.safetensors").read_bytes()).hexdigest()
+        assert f"{digest}  {model}/model.safetensors" in text
+    assert "## Scores" not in text
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as configured
 from hypothesis import strategies as st
 
-from api import validation
+from api import hub
 from api.catalogue import models
 from api.settings import Settings
 from api.validation import locate, validate
@@ -186,13 +186,18 @@ def test_a_damaged_parent_is_a_problem_with_its_name(
     assert set(found) == {"parents[1].path"}
 
 
-def test_another_vocabulary_is_a_problem(
+def test_another_vocabulary_is_a_note_and_a_foreign_one_a_problem(
     document: Any, tmp_path: Path, settings: Settings, home: Path
 ) -> None:
-    make_model(tmp_path / "wider", rows=40)
-    document["parents"][1]["path"] = str(tmp_path / "wider")
+    folder = make_model(tmp_path / "wider", rows=40)
+    document["parents"][1]["path"] = str(folder)
     wider = settings.model_copy(update={"model_roots": (home / "models", tmp_path)})
-    assert "parents[1].path" in problems(document, wider)
+    notes = validate(document, wider).warnings
+    assert {note.field for note in notes} == {"parents[1].path"}
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    tokenizer["model"]["type"] = "BPE"
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    assert "cuts text by other rules (model)" in problems(document, wider)["parents[1].path"]
 
 
 def test_a_link_may_not_lead_out_of_the_roots(
@@ -212,15 +217,43 @@ def test_a_link_may_not_lead_out_of_the_roots(
         assert says in problems(document, narrow)["parents[1].path"]
 
 
-def test_a_cached_hub_revision_is_found(
-    document: Any, tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("revision", ["0123456789" * 4, "main"])
+def test_a_cached_hub_revision_is_pinned_to_its_commit(
+    document: Any,
+    tmp_path: Path,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    revision: str,
 ) -> None:
-    revision = "0123456789" * 4
-    monkeypatch.setattr(validation.constants, "HF_HUB_CACHE", str(tmp_path))
-    make_model(tmp_path / "models--org--name" / "snapshots" / revision)
+    commit = "0123456789" * 4
+    monkeypatch.setattr(hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    repository = tmp_path / "models--org--name"
+    make_model(repository / "snapshots" / commit)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
     document["parents"][1] = {"name": "reverse", "hub": "org/name", "revision": revision}
-    accepted = validate(document, settings)
-    assert accepted.submission.zoo.parents[1][1].endswith(revision)
+    submission = validate(document, settings).submission
+    assert submission.zoo.parents[1][1].endswith(commit)
+    assert submission.spec.parents[1].revision == commit
+    assert submission.spec.base == ModelRef(path="base")
+    (found,) = submission.facts["hub"].items()
+    assert found == (
+        "reverse",
+        {"id": "org/name", "revision": revision, "commit": commit, "files": {}},
+    )
+
+
+def test_a_chat_template_may_not_lead_out_of_the_roots(
+    document: Any, tmp_path: Path, settings: Settings
+) -> None:
+    """All templates of the base are copied into exports."""
+    base = make_model(tmp_path / "root" / "model")
+    (tmp_path / "secret").write_text("")
+    (base / "additional_chat_templates").mkdir()
+    (base / "additional_chat_templates" / "a.jinja").symlink_to(tmp_path / "secret")
+    narrow = settings.model_copy(update={"model_roots": (*settings.roots, tmp_path / "root")})
+    document["base"]["path"] = "model"
+    assert "a link that leads out" in problems(document, narrow)["base.path"]
 
 
 pieces = st.sampled_from(

@@ -50,7 +50,11 @@ def made(
     folder = tmp_path_factory.mktemp("artifacts") / TIES.digest
     folder.mkdir()
     (folder / "stale").touch()
-    card = {"search": "tiny", "models": {"base": "lab/base", "p0": "lab/zero"}}
+    card = {
+        "search": "tiny",
+        "models": {"base": "lab/base", "p0": "lab/zero"},
+        "sha256": {"base/model.safetensors": "ab" * 32, "p1/model.safetensors": "cd" * 32},
+    }
     result = export(Export(TIES, suite, str(folder), card), resident)
     assert isinstance(result, Exported), result
     return folder, result
@@ -108,6 +112,14 @@ def test_the_model_card_names_models_scores_and_no_path(
     assert metadata["library_name"] == "transformers"
     bits = -result.scores["tiny_text/bits_per_byte"].value
     assert f"| bits_per_byte (lower is better) | {bits:.4f} |" in text
+    accuracy = result.scores["tiny_choice/acc"]
+    low, high = (accuracy.value + sign * 1.96 * accuracy.stderr for sign in (-1, 1))
+    assert (
+        f"| acc | {accuracy.value:.4f} | {low:.4f} to {high:.4f} | {accuracy.stderr:.4f} | 60 |"
+        in text
+    )
+    assert f"{'cd' * 32}  p1/model.safetensors" in text
+    assert f"with `ties` by nichemerge, seed {TIES.seed}; recipe `{TIES.digest[:16]}`" in text
     assert str(Path(zoo.base).parent) not in text
     assert "- search: tiny" in text
 
@@ -191,6 +203,7 @@ def test_a_licence_that_all_models_share_is_the_merges(
         scores={},
         higher_is_better={},
         models={name: name for name in names},
+        sha256={},
         details={},
         mergekit=None,
     )

@@ -244,11 +244,30 @@ def test_another_shape(make_zoo: MakeZoo, edit_weights: Edit) -> None:
     assert "25x16 for 24x16" in message
 
 
-def test_another_vocabulary(make_zoo: MakeZoo, edit_weights: Edit) -> None:
+def test_padded_embeddings_are_worth_a_warning(make_zoo: MakeZoo, edit_weights: Edit) -> None:
     zoo = make_zoo()
     name = "model.embed_tokens.weight"
     edit_weights(folder(zoo), lambda state: state.update({name: torch.zeros(40, 16)}))
-    assert "has 40 rows in 'model.embed_tokens.weight' for the base's 32" in refused(zoo)
+    found = check(zoo)
+    assert found.problems == ()
+    (warning,) = found.warnings
+    assert "has 40 rows in 'model.embed_tokens.weight', the base 32" in warning.message
+
+
+def test_rows_of_another_width(make_zoo: MakeZoo, edit_weights: Edit) -> None:
+    zoo = make_zoo()
+    name = "model.embed_tokens.weight"
+    edit_weights(folder(zoo), lambda state: state.update({name: torch.zeros(32, 8)}))
+    assert "other shapes than the base in 'model.embed_tokens.weight': 32x8 for 32x16" in refused(
+        zoo
+    )
+
+
+def test_other_positions_are_no_other_vocabulary(make_zoo: MakeZoo, edit_weights: Edit) -> None:
+    zoo = make_zoo("gpt2")
+    name = "transformer.wpe.weight"
+    edit_weights(folder(zoo), lambda state: state.update({name: torch.zeros(40, 16)}))
+    assert f"other shapes than the base in '{name}'" in refused(zoo)
 
 
 def test_another_kind_of_model(make_zoo: MakeZoo, edit_json: Edit) -> None:
@@ -287,7 +306,19 @@ def test_other_ids_for_the_same_tokens(make_zoo: MakeZoo) -> None:
     vocabulary = document["model"]["vocab"]
     vocabulary["w3"], vocabulary["w4"] = vocabulary["w4"], vocabulary["w3"]
     path.write_text(json.dumps(document))
-    assert "gives other ids to 2 tokens ('w3' is 4, in the base 3)" in refused(zoo)
+    found = check(zoo)
+    assert found.problems == ()
+    assert "30 tokens have the base's ids, the rows of 2 are moved" in found.warnings[0].message
+
+
+def test_a_tokenizer_of_another_family(make_zoo: MakeZoo) -> None:
+    zoo = make_zoo()
+    path = folder(zoo) / "tokenizer.json"
+    document = json.loads(path.read_text())
+    document["model"]["vocab"] = {f"x{n}": n for n in range(32)}
+    document["added_tokens"] = []
+    path.write_text(json.dumps(document))
+    assert "its tokenizer has only 0 of the base's 32 tokens" in refused(zoo)
 
 
 def test_other_rules_for_cutting_text(make_zoo: MakeZoo) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -29,6 +30,8 @@ HALF = mixture(("one", "two"), (0.5, 0.5))
 def test_a_written_folder_is_a_checkpoint_like_any_other(make_zoo: MakeZoo, tmp_path: Path) -> None:
     zoo = make_zoo("gpt2", "bfloat16")
     (Path(zoo.base) / "chat_template.jinja").write_text("{{ messages }}")
+    (Path(zoo.base) / "additional_chat_templates").mkdir()
+    (Path(zoo.base) / "additional_chat_templates" / "tools.jinja").write_text("{{ tools }}")
     folder = tmp_path / "out" / "best"
     files = write_checkpoint(
         folder,
@@ -36,8 +39,10 @@ def test_a_written_folder_is_a_checkpoint_like_any_other(make_zoo: MakeZoo, tmp_
         Path(zoo.base),
         extra={"README.md": "# Best", "recipe.json": HALF.canonical()},
     )
-    assert set(files) == {path.name for path in folder.iterdir()}
+    written = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert set(files) == written
     assert set(files) >= {
+        "additional_chat_templates/tools.jinja",
         "model.safetensors",
         "config.json",
         "generation_config.json",
@@ -52,7 +57,9 @@ def test_a_written_folder_is_a_checkpoint_like_any_other(make_zoo: MakeZoo, tmp_
         assert (hashlib.sha256(content).hexdigest(), len(content)) == (digest, size)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", use_safetensors=True)
     assert model.dtype == torch.bfloat16
-    assert AutoTokenizer.from_pretrained(folder)("w3 w5")["input_ids"] == [3, 5]
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert tokenizer("w3 w5")["input_ids"] == [3, 5]
+    assert tokenizer.chat_template == {"default": "{{ messages }}", "tools": "{{ tools }}"}
     assert preflight(("base.path", folder), [("one", "one", folder)]).problems == ()
     assert not list(folder.parent.glob(".*"))
 
@@ -90,6 +97,29 @@ def test_shards_follow_the_hubs_conventions(make_zoo: MakeZoo, tmp_path: Path) -
     model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True)
     for name, parameter in model.named_parameters():
         assert torch.equal(parameter, merged[name])
+
+
+def test_at_most_a_shard_and_a_tensor_are_in_memory(make_zoo: MakeZoo, tmp_path: Path) -> None:
+    """Constant memory: however large the model, tensors die when their shard is written."""
+    zoo = make_zoo()
+    live = peak = largest = total = 0
+
+    def dead(size: int) -> None:
+        nonlocal live
+        live -= size
+
+    def counted() -> Iterator[tuple[str, Tensor]]:
+        nonlocal live, peak, largest, total
+        for name, tensor in merged_tensors(Parents(zoo), HALF):
+            live, total = live + tensor.nbytes, total + tensor.nbytes
+            peak, largest = max(peak, live), max(largest, tensor.nbytes)
+            weakref.finalize(tensor, dead, tensor.nbytes)
+            yield name, tensor
+
+    shard_bytes = 4000
+    write_checkpoint(tmp_path / "out", counted(), Path(zoo.base), shard_bytes=shard_bytes)
+    assert peak <= shard_bytes + largest
+    assert total > 3 * (shard_bytes + largest)
 
 
 def test_tensors_of_every_kind_survive(make_zoo: MakeZoo, tmp_path: Path) -> None:
