@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.layout import LayerGroups, Layout, Partition, Segments, Tensor
+from search.layout import LayerGroups, Layout, Partition, Segments, Tensor, is_head
 
 
 def names(layout: Layout, partition: Partition) -> list[str]:
@@ -27,6 +27,22 @@ def test_model_order_is_embeddings_layers_by_number_final_norm_head() -> None:
         "model.norm.w",
         "lm_head.w",
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "head"),
+    [
+        ("lm_head.weight", "embedding", True),
+        ("head.weight", "embedding", True),
+        ("model.embed_tokens.weight", "embedding", False),
+        ("encoder.layers.0.self_attn.head_proj.weight", "matrix", False),
+        ("model.norm.weight", "matrix", False),
+    ],
+)
+def test_a_head_turns_hidden_states_into_logits(name: str, kind: str, head: bool) -> None:
+    tensor = Tensor(name=name, shape=(2, 3), dtype="F32")
+    assert Layout.of([tensor]).kind(tensor) == kind
+    assert is_head(name) == head
 
 
 def test_layer_groups_keep_embeddings_final_norm_and_head_apart(layout: Layout) -> None:

@@ -63,7 +63,7 @@ def consensus(
     k: int,
     multi_task_vector: MultiTaskVector,
 ) -> None:
-    """Base plus scaling times the multi-task vector where at least k masks are set (eqs. 3, 5)."""
+    """Base plus scaling times the multi-task vector where at least k masks are set."""
     what = ("consensus", tuple(lambda_), k, multi_task_vector)
 
     def find() -> tuple[Tensor, ...]:
@@ -73,7 +73,7 @@ def consensus(
 
 
 def tall_masks(deltas: Tensor, total: Tensor, limits: Sequence[float]) -> Tensor:
-    """Which entries of the multi-task vector serve which parent (eq. 3).
+    """Which entries of the multi-task vector serve which parent.
 
     Args:
         deltas: (parents, *shape) task vectors.

@@ -23,7 +23,7 @@ _DECLARATION = MethodDeclaration(
 
 @merge_method(_DECLARATION)
 def iso_c(out: Tensor, sources: Sources, *, scaling: float) -> None:
-    """Algorithm 1 of the paper; what is not a projection matrix takes the mean task vector.
+    """Flatten the spectrum of the sum; what is not a projection matrix takes the mean task vector.
 
     A sum of lower rank than its shape allows (of LoRA adapters) keeps that rank, and the mean of
     the singular values is taken over it: the paper's program lifts arbitrary directions to the

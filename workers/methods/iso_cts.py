@@ -35,7 +35,7 @@ _DECLARATION = MethodDeclaration(
 
 @merge_method(_DECLARATION)
 def iso_cts(out: Tensor, sources: Sources, *, scaling: float, common_space_fraction: float) -> None:
-    """Algorithm 2 of the paper; what is not a projection matrix takes the mean task vector.
+    """Common and specific directions; what is no projection matrix takes the mean task vector.
 
     As in Iso-C, directions without strength are left out instead of lifted to the mean.
     """

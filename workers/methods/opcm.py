@@ -68,7 +68,7 @@ def opcm(
     order: Sequence[float],
     head: bool,
 ) -> None:
-    """Algorithm 1 of the paper.
+    """The sequence of the paper's algorithm.
 
     Its running norm cancels out of every step but the last: the projections do not depend on the
     scale of what is merged so far, so that only the final norm of the whole model is needed.
@@ -129,7 +129,7 @@ class _Sequence:
 
 
 def _free(delta: Tensor, merged: Svd, alpha: float) -> Tensor:
-    """A task vector without what lies in directions of the merged one (eqs. 6 and 7).
+    """A task vector without what lies in directions of the merged one.
 
     Closed are all pairs of the leading directions, which hold a share ``alpha`` of the singular
     values, and each direction paired with itself.

@@ -43,10 +43,10 @@ _DECLARATION = MethodDeclaration(
 
 @merge_method(_DECLARATION)
 def tsv_merge(out: Tensor, sources: Sources, *, alpha: float, weight: Sequence[float]) -> None:
-    """Algorithm 1 of the paper; embeddings, vectors and the like take the mean task vector.
+    """Base plus alpha times the sum of weight times each orthogonalized task vector.
 
-    So does a matrix with fewer rows or columns than there are parents: it has no room for a
-    direction of each.
+    Embeddings, vectors and the like take the mean task vector. So does a matrix with fewer rows or
+    columns than there are parents: it has no room for a direction of each.
     """
     coefficients = [alpha * w for w in weight]
     count = len(sources.parents)

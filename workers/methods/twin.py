@@ -72,7 +72,7 @@ def twin(
     density: float,
     mask_strategy: Mask,
 ) -> None:
-    """Eqs. 2 to 4 of the paper, with fixed weights in the place of its router."""
+    """The merge of the paper, with fixed weights in the place of its router."""
     if sources.kind == "vector" or density >= 1:
         shared = scaling * (1.0 - sum(weight))
         add_deltas(out, sources, [shared + w for w in weight])

@@ -65,7 +65,7 @@ def wudi(
     relative_lr: bool,
     rest: Rest,
 ) -> None:
-    """Eq. 11 of the paper: minimize the sum of |(M - T) T'|^2 / |T|^2 from the sum of the T."""
+    """Minimize the sum of |(M - T) T'|^2 / |T|^2 from the sum of the T."""
     count = len(sources.parents)
     if sources.kind == "matrix":
         add_whole_directions(

@@ -22,7 +22,7 @@ def norm(model: State) -> float:
 
 
 def projected(delta: Tensor, merged: Tensor, alpha: float) -> Tensor:
-    """Eqs. 6 and 7 with full bases, as written."""
+    """The projection with full bases, as written."""
     u, s, vh = torch.linalg.svd(merged, full_matrices=True)
     closed = int(((s.cumsum(0) / s.sum()) > alpha).float().argmax())
     inside = u.T @ delta @ vh.T
@@ -36,7 +36,7 @@ def is_linear(name: str) -> bool:
 
 
 def recursion(deltas: list[State], alpha: float) -> State:
-    """Algorithm 1 with the running norm of the whole model."""
+    """The algorithm with the running norm of the whole model."""
     merged, factor = deltas[0], 1.0
     norms = [norm(deltas[0])]
     for delta in deltas[1:]:

@@ -21,7 +21,7 @@ def normalized(rows: Tensor, low: int, high: int) -> Tensor:
 
 
 def expected(deltas: Tensor, ratio: float, variant: str, clamp: float, factor: float) -> Tensor:
-    """Sections 3.1 and 3.2 of the paper: (elements,) from (parents, elements)."""
+    """As the programs of the paper go: (elements,) from (parents, elements)."""
     count, size = deltas.shape
     low, high = int(size * clamp), int(size * (1 - clamp) - 1)
     ordered = deltas.abs().sort(dim=1).values

@@ -21,7 +21,7 @@ def added(deltas: list[Tensor], **settings: Any) -> Tensor:
 
 
 def interference(merged: Tensor) -> float:
-    """Eq. 11 of the paper."""
+    """The loss of the paper."""
     return sum(
         float(((merged - delta) @ delta.T).square().sum() / delta.square().sum())
         for delta in DELTAS
