@@ -8,6 +8,7 @@ from torch.testing import assert_close
 
 from tests.workers.whole_models import State, plus, sources_of, state
 from workers import merge_state_dicts
+from workers.merge_method import methods
 from workers.whole_ties import whole_ties
 
 BASE = state(0)
@@ -65,7 +66,5 @@ def test_it_scales_what_ties_makes_of_the_whole_model() -> None:
 
 
 def test_it_is_not_scaled_twice() -> None:
-    from workers.merge_method import methods
-
     names = {parameter.name for parameter in methods["lines"].declaration.parameters}
     assert names == {"alpha", "beta", "multi_task_vector", "balance"}
