@@ -270,7 +270,7 @@ MISTAKES: dict[str, tuple[Callable[[Scene], None], str, str, str]] = {
         put("space.parameters.density", 0.5),
         "space.parameters.density",
         "'task_arithmetic' has no such parameter",
-        "known: lambda, normalize, weight",
+        "known: lambda, lines_alpha, lines_beta, normalize, weight",
     ),
     "range upside down": (
         put("space.parameters.weight", {"low": 1.0, "high": 0.0}),
