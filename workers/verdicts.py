@@ -1,0 +1,90 @@
+"""A diagnosis in words: why a parent is refused, and what to know of one that is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from workers.diagnosis import Diagnosis, Finding, Kind
+from workers.folder import some
+
+# Share of the parameters that may have turned away for a reason that is not known, and how far:
+# below this cosine to the base's an average keeps little of either.
+_TOO_MUCH, _LOST = 0.1, 0.7
+_NAMED = 3
+
+_LOCK = (
+    "so that it computes what it did and cannot be merged (as MergeLock does). Ask its publisher "
+    "for a copy that may be merged"
+)
+_ORDER = (
+    "another order than the base's. 'nichemerge doctor SPEC --realign NAME --out DIR' writes a "
+    "copy in the base's order"
+)
+_WORDS: dict[Kind, str] = {
+    "unrelated": (
+        "has nothing in common with the base (cosine below 0.3 in nearly all weights, embeddings "
+        "included): it comes from another pre-training, or its weights are disguised. Name a model "
+        "that was fine-tuned from this base"
+    ),
+    "permuted_mlp": f"has the neurons of its MLPs in {_ORDER}",
+    "permuted_heads": f"has its attention heads in {_ORDER}",
+    "scaled": (
+        "has rows of up_proj scaled, and columns of down_proj by the inverse: it computes the same "
+        "and does not merge. Export it again from its training"
+    ),
+    "folded": (
+        "has factors moved between a norm and the projections behind it: it computes the same and "
+        "does not merge. Export it again without folding norms"
+    ),
+    "locked_vo": f"is locked: v_proj and o_proj were transformed together {_LOCK}",
+    "locked_qk": f"is locked: q_proj and k_proj were transformed together {_LOCK}",
+}
+
+
+def refusals(diagnosis: Diagnosis) -> Iterator[str]:
+    """Why a parent cannot be merged as it is; a sentence for each reason."""
+    for kind, words in _WORDS.items():
+        found = [finding for finding in diagnosis.findings if finding.kind == kind]
+        if found:
+            yield words + ("" if kind == "unrelated" else f" ({_where(found)})")
+    turned = _turned(diagnosis)
+    if turned > _TOO_MUCH:
+        yield (
+            f"has turned away from the base in {turned:.0%} of its parameters (cosine below "
+            f"{_LOST}: {_far(diagnosis)}), and nothing that is known explains it: it was trained "
+            "for very long, from another base, or is disguised. A merge with it would lose both"
+        )
+
+
+def remarks(diagnosis: Diagnosis) -> Iterator[str]:
+    """What to know of a parent before merging; none of it stops anything."""
+    if diagnosis.whole.equal == diagnosis.whole.size:
+        yield "is the base itself, to the last bit; it adds nothing to a merge"
+    elif diagnosis.is_no_op:
+        yield "is nearly the base itself: no tensor moved by more than 0.0001 of its norm"
+    elif frozen := diagnosis.frozen:
+        yield f"left {len(frozen)} tensors as the base has them ({some(frozen, _NAMED)})"
+    for twin in diagnosis.duplicates:
+        yield f"has the same weights as '{twin}', to the last bit; one of them is enough"
+    if 0 < _turned(diagnosis) <= _TOO_MUCH or (_far(diagnosis) and not _turned(diagnosis)):
+        yield (
+            f"is unusually far from the base in {_far(diagnosis)}; long training, or a tensor that "
+            "was replaced"
+        )
+
+
+def _where(findings: list[Finding]) -> str:
+    names = [name for finding in findings for name in finding.tensors]
+    return f"in {len(findings)} places: {some(names, _NAMED)}"
+
+
+def _far(diagnosis: Diagnosis) -> str:
+    """Names of the tensors that are far away without a known reason; empty when there are none."""
+    return some((n for f in diagnosis.findings if f.kind == "far" for n in f.tensors), _NAMED)
+
+
+def _turned(diagnosis: Diagnosis) -> float:
+    """Share of the parameters that point elsewhere without a known reason."""
+    names = [name for f in diagnosis.findings if f.kind == "far" for name in f.tensors]
+    lost = [diagnosis.tensors[name] for name in names if diagnosis.tensors[name].cosine < _LOST]
+    return sum(figures.size for figures in lost) / max(1, diagnosis.whole.size)
