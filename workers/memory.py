@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import os
+import shutil
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
+import psutil
 
 _CGROUP = Path("/sys/fs/cgroup")
-_MEMINFO = Path("/proc/meminfo")
+_QUERY = ("--query-gpu=memory.free", "--format=csv,noheader,nounits")
+_PATIENCE_S = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes that are free: of the host, and of its largest accelerator (0 without one)."""
+    """Bytes that are free: of the host, and of its roomiest accelerator (0 without one)."""
 
     host_bytes: int
     device_bytes: int = 0
@@ -22,34 +24,37 @@ class Memory:
 
 def free_memory() -> Memory:
     """Of this machine, or of the container that this process is held in."""
-    return Memory(min(_available(), _of_the_container()), _of_the_accelerator())
+    available = psutil.virtual_memory().available
+    left = _left_to_the_container(_CGROUP)
+    return Memory(available if left is None else min(available, left), _of_the_accelerator())
 
 
-def _available() -> int:
-    """Memory that can be had without swapping; the page cache gives way, so it counts as free."""
+def _left_to_the_container(cgroup: Path) -> int | None:
+    """Bytes below the limit of a control group (v2); None without a limit.
+
+    Pages of files count as used there, but give way when something needs the room.
+    """
     try:
-        lines = _MEMINFO.read_text().splitlines()
-    except OSError:  # not Linux
-        return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    sizes = dict(line.split(":", 1) for line in lines)
-    return int(sizes["MemAvailable"].split()[0]) * 1024
-
-
-def _of_the_container() -> int:
-    """What is left of a limit of cgroup v2; of no limit, more than any machine has."""
-    try:
-        limit = (_CGROUP / "memory.max").read_text().strip()
-        used = int((_CGROUP / "memory.current").read_text())
-        cached = (_CGROUP / "memory.stat").read_text()
+        limit = (cgroup / "memory.max").read_text().strip()
+        used = int((cgroup / "memory.current").read_text())
+        lines = (cgroup / "memory.stat").read_text().splitlines()
     except OSError:
-        return 1 << 62
+        return None
     if limit == "max":
-        return 1 << 62
-    file = next((line for line in cached.splitlines() if line.startswith("file ")), "file 0")
-    return max(0, int(limit) - used + int(file.split()[1]))
+        return None
+    pages = dict(line.split() for line in lines)
+    return max(0, int(limit) - used + int(pages.get("file", 0)))
 
 
 def _of_the_accelerator() -> int:
-    if not torch.cuda.is_available():
+    """As the driver's tool says: asking torch would take a part of that memory for itself."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
         return 0
-    return max(torch.cuda.mem_get_info(index)[0] for index in range(torch.cuda.device_count()))
+    try:
+        answer = subprocess.run(
+            [tool, *_QUERY], capture_output=True, text=True, check=True, timeout=_PATIENCE_S
+        ).stdout
+        return max((int(line) for line in answer.splitlines()), default=0) * 2**20
+    except (OSError, subprocess.SubprocessError, ValueError):  # no driver, or none that answers
+        return 0
