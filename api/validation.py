@@ -36,8 +36,10 @@ from search.spec import (
     parse_spec,
     problems_of,
 )
+from workers.memory import free_memory
 from workers.merge_method import methods
 from workers.messages import Zoo
+from workers.needs import Needs, free_disk, needs
 from workers.preflight import Preflight, preflight
 from workers.vocabulary import TEMPLATES
 
@@ -45,6 +47,11 @@ Part = TypeVar("Part")
 Form = TypeVar("Form", bound=BaseModel)
 
 _OBJECTIVES = TypeAdapter(tuple[Objective, ...])
+
+
+# Finds a model's folder: a reference and the field it stands under, to the field that names its
+# place and the folder. Raises Invalid when there is none.
+Find = Callable[[ModelRef, str], tuple[str, Path]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,66 +65,125 @@ class Accepted:
     submission: Submission
     preflight: Preflight
     genes: int
+    needs: Needs
     warnings: tuple[Problem, ...] = ()
 
 
 @dataclass(slots=True)
-class _Folders:
+class Folders:
     """Where the models are that were found: (field, folder), and (field, name, folder) each."""
 
     base: tuple[str, Path] | None = None
     parents: list[tuple[str, str, Path]] = field(default_factory=list)
 
 
-def validate(document: object, settings: Settings) -> Accepted:
-    """Check a parsed document against everything that can be known without reading weights.
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """All that can be told of a document without reading weights.
 
-    Raises:
-        Invalid: with every problem that was found, each with its field path.
+    Args:
+        problems: everything that is wrong with it.
+        folders: models that were found.
+        spec: None where its form is wrong.
+        preflight: None where there is no base.
+        space: None where nothing can be searched.
+        needs: None where the sizes are not known.
     """
+
+    problems: tuple[Problem, ...]
+    folders: Folders
+    spec: SearchSpec | None = None
+    preflight: Preflight | None = None
+    space: SearchSpace | None = None
+    needs: Needs | None = None
+
+    @property
+    def warnings(self) -> tuple[Problem, ...]:
+        """What is worth knowing and stops nothing."""
+        found = self.preflight.warnings if self.preflight else ()
+        return (*found, *(self.needs.shortages() if self.needs else ()))
+
+
+def examine(document: object, settings: Settings, find: Find) -> Examined:
+    """Check a parsed document against everything that can be known without reading weights."""
     problems: list[Problem] = []
     spec = _attempt(lambda: parse_spec(document), problems)
     raw = document if isinstance(document, dict) else {}
     problems += _method_problems(raw)
     problems += _optimizer_problems(raw)
     problems += _objective_problems(raw, settings)
-    folders = _find_models(raw, settings, problems)
+    folders = _find_models(raw, find, problems)
     found = _preflight(folders, problems)
     space = _space(spec, found, problems)
-    if space is None or spec is None or found is None or found.layout is None:
-        raise Invalid(list(dict.fromkeys(problems)))
-    problems += _misuses(spec, space.dim)
-    problems += _too_small(spec, space)
-    if problems or folders.base is None:
-        raise Invalid(list(dict.fromkeys(problems)))
-    submission = Submission(
-        spec=_pinned(spec, folders),
-        layout=found.layout,
-        zoo=Zoo(
-            base=str(folders.base[1]),
-            parents=tuple((name, str(folder)) for _, name, folder in folders.parents),
-            dtype=found.dtype if spec.dtype == "auto" else spec.dtype,
-        ),
-        directions=harness.directions(spec.objectives, settings.tasks),
-        task_folders=tuple(str(folder) for folder in settings.tasks),
-        facts={
-            "genes": space.dim,
-            "parameters": found.parameters,
-            "memory_bytes": found.memory_bytes,
-            "checkpoint_bytes": found.checkpoint_bytes,
-            "warnings": [warning.model_dump() for warning in found.warnings],
-            "hub": _from_hub(spec, folders),
-        },
+    if space is not None and spec is not None and found is not None and found.layout is not None:
+        problems += _misuses(spec, space.dim)
+        problems += _too_small(spec, space)
+    return Examined(
+        tuple(dict.fromkeys(problems)),
+        folders,
+        spec,
+        found,
+        space,
+        _needs(spec, found, settings) if spec and found and found.layout else None,
     )
-    return Accepted(submission, found, space.dim, tuple(found.warnings))
 
 
-def _places(folders: _Folders) -> dict[str, Path]:
+def validate(document: object, settings: Settings) -> Accepted:
+    """Turn a parsed document into a submission.
+
+    Raises:
+        Invalid: with every problem that was found, each with its field path.
+    """
+    examined = examine(document, settings, partial(locate, settings=settings))
+    match examined:
+        case Examined(
+            problems=(),
+            folders=Folders(base=(_, base), parents=parents),
+            spec=SearchSpec() as spec,
+            preflight=Preflight(layout=Layout() as layout) as found,
+            space=SearchSpace() as space,
+            needs=Needs() as needs,
+        ):
+            submission = Submission(
+                spec=_pinned(spec, examined.folders),
+                layout=layout,
+                zoo=Zoo(
+                    base=str(base),
+                    parents=tuple((name, str(folder)) for _, name, folder in parents),
+                    dtype=found.dtype if spec.dtype == "auto" else spec.dtype,
+                ),
+                directions=harness.directions(spec.objectives, settings.tasks),
+                task_folders=tuple(str(folder) for folder in settings.tasks),
+                facts={
+                    "genes": space.dim,
+                    "parameters": found.parameters,
+                    "memory_bytes": found.memory_bytes,
+                    "checkpoint_bytes": found.checkpoint_bytes,
+                    "warnings": [warning.model_dump() for warning in found.warnings],
+                    "hub": _from_hub(spec, examined.folders),
+                },
+            )
+            return Accepted(submission, found, space.dim, needs, examined.warnings)
+    raise Invalid(examined.problems)
+
+
+def _needs(spec: SearchSpec, found: Preflight, settings: Settings) -> Needs:
+    """Measured on the machine that answers; workers elsewhere may have more."""
+    return needs(
+        found,
+        memory=free_memory(),
+        disk_free_bytes=free_disk(settings.home),
+        examples=harness.example_count(spec.objectives, settings.tasks),
+        evaluations=spec.budget.evaluations,
+    )
+
+
+def _places(folders: Folders) -> dict[str, Path]:
     base = {} if folders.base is None else {BASE: folders.base[1]}
     return base | {name: folder for _, name, folder in folders.parents}
 
 
-def _pinned(spec: SearchSpec, folders: _Folders) -> SearchSpec:
+def _pinned(spec: SearchSpec, folders: Folders) -> SearchSpec:
     """The spec with commits where it names branches or tags, which move."""
     places = _places(folders)
     base, *parents = (
@@ -127,7 +193,7 @@ def _pinned(spec: SearchSpec, folders: _Folders) -> SearchSpec:
     return spec.model_copy(update={"base": base, "parents": tuple(parents)})
 
 
-def _from_hub(spec: SearchSpec, folders: _Folders) -> dict[str, Any]:
+def _from_hub(spec: SearchSpec, folders: Folders) -> dict[str, Any]:
     """What was found for each Hub id: the commit of its revision, and the hashes of its files."""
     places = _places(folders)
     refs = ((BASE, spec.base), *((parent.name, parent) for parent in spec.parents))
@@ -208,25 +274,25 @@ def _objective_problems(raw: dict[Any, Any], settings: Settings) -> Sequence[Pro
     return harness.check(objectives, settings.tasks)
 
 
-def _find_models(raw: dict[Any, Any], settings: Settings, problems: list[Problem]) -> _Folders:
-    folders = _Folders()
+def _find_models(raw: dict[Any, Any], find: Find, problems: list[Problem]) -> Folders:
+    folders = Folders()
     base = _part(ModelRef, raw.get("base"))
     if base is not None:
-        folders.base = _attempt(partial(locate, base, "base", settings), problems)
+        folders.base = _attempt(partial(find, base, "base"), problems)
     parents = raw.get("parents")
     for index, value in enumerate(parents if isinstance(parents, list | tuple) else ()):
         parent = _part(Parent, value)
         if parent is None:
             continue
         at = f"parents[{index}]"
-        found = _attempt(partial(locate, parent, at, settings), problems)
+        found = _attempt(partial(find, parent, at), problems)
         if found is not None:
             path, folder = found
             folders.parents.append((path, parent.name, folder))
     return folders
 
 
-def _preflight(folders: _Folders, problems: list[Problem]) -> Preflight | None:
+def _preflight(folders: Folders, problems: list[Problem]) -> Preflight | None:
     """Compare the headers of all models that were found; nothing can be compared without a base."""
     if folders.base is None:
         return None

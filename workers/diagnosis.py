@@ -11,14 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from search.spec import BASE
 from workers import symmetry
 from workers.figures import Figures, compare
+from workers.parents import Parents
 from workers.sites import GROUPS, Group, Heads, Site, group_of, sites
 
 # Heuristic, and far from both sides: fine-tuning moves a matrix by 0.003 to 0.15 of its norm (long
@@ -141,6 +144,16 @@ def diagnose(
     for name in names:
         examination.see(name, base(name), {parent: read(name) for parent, read in parents.items()})
     return examination.diagnoses(base, parents)
+
+
+def diagnose_parents(parents: Parents) -> list[Diagnosis]:
+    """Examine all parents of a search in one pass over their files."""
+    return diagnose(
+        [tensor.name for tensor in parents.layout.tensors],
+        partial(parents.tensor, BASE),
+        {name: partial(parents.tensor, name) for name in parents.folders if name != BASE},
+        Heads.of(parents.base.config),
+    )
 
 
 def is_far(figures: Figures) -> bool:

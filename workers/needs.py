@@ -41,7 +41,6 @@ class Needs:
     estimate: Estimate
     search_s: float
 
-    @property
     def shortages(self) -> Iterator[Problem]:
         """What this machine has too little of; another may run the search."""
         host = self.free.host_bytes

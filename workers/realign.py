@@ -1,138 +1,109 @@
-"""Put the neurons and heads of a model back into the order of the base's: the same function.
-
-Weight matching as in Ainsworth et al. 2023 (arXiv:2209.04836, *Git Re-Basin*): the permutation of a
-model that has the largest inner product with the base, found by linear assignment. Without
-permutations of the residual stream the MLPs and attentions of a Llama-like model are independent of
-each other, so that one assignment for each is exact.
-"""
+"""Write a copy of a parent in the base's order, and prove that it is the same model."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
+from transformers import AutoModelForCausalLM
 
-from workers.diagnosis import Read
-from workers.sites import Heads, Site
+from search.problems import Invalid
+from search.spec import BASE
+from workers.diagnosis import Read, diagnose
+from workers.matching import orders
+from workers.messages import Zoo
+from workers.parents import Parents
+from workers.sites import Heads, sites
+from workers.verdicts import refusals
+from workers.writing import Files, write_checkpoint
 
-Weights = Mapping[str, Tensor]
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """Where the slices of a tensor along one axis come from: slice i is slice ``places[i]``."""
-
-    axis: int
-    places: Tensor = field(repr=False)
-
-    @property
-    def is_identity(self) -> bool:
-        """Whether nothing moves."""
-        return torch.equal(self.places, torch.arange(self.places.numel()))
-
-    def apply(self, tensor: Tensor) -> Tensor:
-        """A copy with the slices in this order."""
-        return tensor.index_select(self.axis, self.places.to(tensor.device))
+# Of the spread of the logits. Sums in another order differ by about 1e-6 of it in float32; another
+# model by about 1.
+_TOLERANCE = 1e-3
+_PROBES, _LENGTH = 2, 16
+_STRIDE = 7919  # a prime: the probes run through the whole vocabulary
 
 
-def orders(sites: Sequence[Site], base: Read, model: Read, heads: Heads | None) -> dict[str, Order]:
-    """The order of every tensor that has to be permuted, by name; none that are in place.
+class NotAligned(ValueError):
+    """A model that cannot be put into the base's order; the message says why."""
 
-    Attentions are left alone where the heads are not known.
+
+@torch.no_grad()
+def write_aligned(base: Path, parent: Path, out: Path) -> Files:
+    """Write a checkpoint folder with the neurons and heads of ``parent`` in the order of ``base``.
+
+    It gets its name only when it computes the same logits as the parent, and nothing that stops a
+    merge is left.
+
+    Returns:
+        name to (sha256, size in bytes) of every file.
+
+    Raises:
+        NotAligned: there is nothing to put in order, or more was done to the parent than that.
+        Invalid: a folder cannot be read.
     """
-    found: dict[str, Order] = {}
-    for site in sites:
-        ours = {part: base(name) for part, name in site.weights.items()}
-        theirs = {part: model(name) for part, name in site.weights.items()}
-        if not site.is_attention:
-            found |= _of_mlp(site, match_neurons(ours, theirs))
-        elif heads is not None:
-            found |= _of_attention(site, match_heads(ours, theirs, heads), heads)
-    return {name: order for name, order in found.items() if not order.is_identity}
+    with closing(_opened(base)) as ours, closing(_opened(parent)) as theirs:
+        heads, names = Heads.of(theirs.base.config), _shared_names(ours, theirs)
+        found = orders(sites(names), _reader(ours), _reader(theirs), heads)
+        if not found:
+            raise NotAligned("has its neurons and heads in the base's order already")
+
+        def aligned(name: str) -> Tensor:
+            tensor = theirs.tensor(BASE, name)
+            return found[name].apply(tensor) if name in found else tensor
+
+        (after,) = diagnose(names, _reader(ours), {"aligned": aligned}, heads)
+        if left := "; it ".join(refusals(after)):
+            raise NotAligned(f"cannot be put in the base's order: even then it {left}")
+        stored = ((name, aligned(name)) for name in theirs.base.tensors)
+        return write_checkpoint(out, stored, parent, check=lambda written: _same(parent, written))
 
 
-def match_neurons(base: Weights, model: Weights) -> Tensor:
-    """(inter,) for every neuron of the base, the model's neuron that belongs there."""
-    terms = [
-        _similarity(base["gate"], model["gate"]),
-        _similarity(base["up"], model["up"]),
-        _similarity(base["down"].T, model["down"].T),
-    ]
-    return torch.from_numpy(_assignment(np.sum(terms, axis=0)))
+def _opened(folder: Path) -> Parents:
+    """A folder by itself, as the base of no parents: every tensor as it is stored."""
+    try:
+        return Parents(Zoo(str(folder), (), "float32"))
+    except Invalid as error:
+        raise Invalid(
+            [p.model_copy(update={"field": str(folder)}) for p in error.problems]
+        ) from None
 
 
-def match_heads(base: Weights, model: Weights, heads: Heads) -> tuple[Tensor, Tensor]:
-    """(groups,) and (heads,): the model's groups and query heads that belong where the base's are.
+def _reader(model: Parents) -> Read:
+    return partial(model.tensor, BASE)
 
-    A query head moves with its group, and may also move inside of it: what two groups have in
-    common contains the best assignment of their query heads.
+
+def _shared_names(ours: Parents, theirs: Parents) -> list[str]:
+    """Tensors that both have in one shape."""
+    shapes = {tensor.name: tensor.shape for tensor in theirs.layout.tensors}
+    return [t.name for t in ours.layout.tensors if shapes.get(t.name) == t.shape]
+
+
+def _same(parent: Path, written: Path) -> None:
+    """Compare the logits of two folders.
+
+    Raises:
+        NotAligned: they differ.
     """
-    query = _similarity(_heads(base["q"], heads.count), _heads(model["q"], heads.count)) + (
-        _similarity(_heads(base["o"].T, heads.count), _heads(model["o"].T, heads.count))
+    before, after = _logits(parent), _logits(written)
+    gap = float((before - after).abs().max() / before.std())
+    if not gap <= _TOLERANCE:
+        raise NotAligned(
+            f"computes something else in the base's order (logits differ by {gap:.2g} of their "
+            "spread): its architecture couples other tensors than those that were permuted"
+        )
+
+
+def _logits(folder: Path) -> Tensor:
+    """(probes, length, vocabulary) in float32, of tokens from all over the vocabulary."""
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, trust_remote_code=False, local_files_only=True
     )
-    group = _similarity(_heads(base["k"], heads.groups), _heads(model["k"], heads.groups)) + (
-        _similarity(_heads(base["v"], heads.groups), _heads(model["v"], heads.groups))
-    )
-    n, repeats = heads.groups, heads.repeats
-    blocks = query.reshape(n, repeats, n, repeats).transpose(0, 2, 1, 3)
-    inside = np.array([[_assignment(block) for block in row] for row in blocks])
-    shared = np.take_along_axis(blocks, inside[..., None], axis=3).sum(axis=(2, 3))
-    groups = _assignment(group + shared)
-    queries = [groups[g] * repeats + inside[g, groups[g]] for g in range(n)]
-    return torch.from_numpy(groups), torch.from_numpy(np.concatenate(queries))
-
-
-def _of_mlp(site: Site, places: Tensor) -> dict[str, Order]:
-    found = {site.weights["down"]: Order(1, places)}
-    for part in ("gate", "up"):
-        found |= {name: Order(0, places) for name in _of_part(site, part)}
-    return found
-
-
-def _of_attention(site: Site, places: tuple[Tensor, Tensor], heads: Heads) -> dict[str, Order]:
-    group, query = (_rows(of, heads.size) for of in places)
-    found = {site.weights["o"]: Order(1, query)}
-    for part, rows in (("q", query), ("k", group), ("v", group)):
-        found |= {name: Order(0, rows) for name in _of_part(site, part)}
-    return found
-
-
-def _of_part(site: Site, part: str) -> list[str]:
-    """The matrix and, where there is one, the bias."""
-    return [site.weights[part], *([site.biases[part]] if part in site.biases else [])]
-
-
-def _rows(places: Tensor, size: int) -> Tensor:
-    """Heads to rows."""
-    return (places[:, None] * size + torch.arange(size)).reshape(-1)
-
-
-def _heads(rows: Tensor, count: int) -> Tensor:
-    """(count, everything of a head)."""
-    return rows.reshape(count, -1)
-
-
-def _similarity(base: Tensor, model: Tensor) -> NDArray[np.float64]:
-    """(n, n) inner products of the rows, over the norms of the matrices."""
-    wide = torch.promote_types(base.dtype, torch.float32)
-    ours, theirs = base.to(wide), model.to(wide)
-    size = max(float(ours.norm() * theirs.norm()), torch.finfo(wide).tiny)
-    return (ours @ theirs.T / size).double().numpy()
-
-
-def _assignment(similarity: NDArray[np.float64]) -> NDArray[np.intp]:
-    """(n,) the column of each row, each column once, with the largest sum.
-
-    Where the best columns of all rows differ they are that: no assignment can have a larger sum.
-    For large matrices this saves minutes.
-    """
-    best: NDArray[np.intp] = similarity.argmax(axis=1)
-    if np.unique(best).size == best.size:
-        return best
-    columns: NDArray[np.intp] = linear_sum_assignment(similarity, maximize=True)[1]
-    return columns
+    vocabulary: int = model.config.vocab_size
+    tokens = torch.arange(_PROBES * _LENGTH).mul(_STRIDE).remainder(vocabulary)
+    logits: Tensor = model.eval()(tokens.view(_PROBES, _LENGTH)).logits
+    return logits

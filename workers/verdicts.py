@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from workers.diagnosis import Diagnosis, Finding, Kind
@@ -10,7 +11,6 @@ from workers.folder import some
 # Share of the parameters that may have turned away for a reason that is not known, and how far:
 # below this cosine to the base's an average keeps little of either.
 _TOO_MUCH, _LOST = 0.1, 0.7
-_NAMED = 3
 
 _LOCK = (
     "so that it computes what it did and cannot be merged (as MergeLock does). Ask its publisher "
@@ -43,6 +43,8 @@ _WORDS: dict[Kind, str] = {
 
 def refusals(diagnosis: Diagnosis) -> Iterator[str]:
     """Why a parent cannot be merged as it is; a sentence for each reason."""
+    if broken := [n for n, f in diagnosis.tensors.items() if not math.isfinite(f.model)]:
+        yield f"holds NaN or infinite values in {some(broken)}; export it again from training"
     for kind, words in _WORDS.items():
         found = [finding for finding in diagnosis.findings if finding.kind == kind]
         if found:
@@ -63,7 +65,7 @@ def remarks(diagnosis: Diagnosis) -> Iterator[str]:
     elif diagnosis.is_no_op:
         yield "is nearly the base itself: no tensor moved by more than 0.0001 of its norm"
     elif frozen := diagnosis.frozen:
-        yield f"left {len(frozen)} tensors as the base has them ({some(frozen, _NAMED)})"
+        yield f"left {len(frozen)} tensors as the base has them ({some(frozen)})"
     for twin in diagnosis.duplicates:
         yield f"has the same weights as '{twin}', to the last bit; one of them is enough"
     if 0 < _turned(diagnosis) <= _TOO_MUCH or (_far(diagnosis) and not _turned(diagnosis)):
@@ -75,12 +77,12 @@ def remarks(diagnosis: Diagnosis) -> Iterator[str]:
 
 def _where(findings: list[Finding]) -> str:
     names = [name for finding in findings for name in finding.tensors]
-    return f"in {len(findings)} places: {some(names, _NAMED)}"
+    return f"in {len(findings)} places: {some(names)}"
 
 
 def _far(diagnosis: Diagnosis) -> str:
     """Names of the tensors that are far away without a known reason; empty when there are none."""
-    return some((n for f in diagnosis.findings if f.kind == "far" for n in f.tensors), _NAMED)
+    return some(n for f in diagnosis.findings if f.kind == "far" for n in f.tensors)
 
 
 def _turned(diagnosis: Diagnosis) -> float:
