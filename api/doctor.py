@@ -15,7 +15,7 @@ from api.validation import Examined, examine, locate
 from search.problems import Invalid, Problem
 from search.registry import suggestion
 from search.spec import ModelRef
-from workers.diagnosis import Diagnosis, diagnose_parents
+from workers.diagnosis import Diagnosis, examine_parents
 from workers.messages import Zoo
 from workers.parents import Parents
 from workers.realign import NotAligned, write_aligned
@@ -99,5 +99,6 @@ def _diagnosed(examined: Examined) -> Iterator[tuple[str, Diagnosis]]:
     fields = {name: field for field, name, _ in examined.folders.parents}
     folders = tuple((name, str(folder)) for _, name, folder in examined.folders.parents)
     with closing(Parents(Zoo(str(base[1]), folders, found.dtype))) as parents:
-        for diagnosis in diagnose_parents(parents):
+        names = [tensor.name for tensor in parents.layout.tensors]
+        for diagnosis in examine_parents(parents).walk(names):
             yield fields[diagnosis.name], diagnosis

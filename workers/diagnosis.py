@@ -107,53 +107,48 @@ class Examination:
     """Gathers figures tensor by tensor, in any order, and then says what was done to each parent.
 
     Args:
-        parents: their names.
+        models: how to read a tensor of the base, under ``base``, and of every parent.
         heads: of the attention; None where it is not known, and locks are not looked for.
     """
 
-    def __init__(self, parents: Iterable[str], heads: Heads | None) -> None:
-        self._figures: dict[str, dict[str, Figures]] = {name: {} for name in parents}
-        self._twins = set(combinations(self._figures, 2))
-        self._heads = heads
+    def __init__(self, models: Mapping[str, Read], heads: Heads | None) -> None:
+        self._models, self._heads = models, heads
+        names = [name for name in models if name != BASE]
+        self._figures: dict[str, dict[str, Figures]] = {name: {} for name in names}
+        self._twins = set(combinations(names, 2))
 
-    def see(self, name: str, base: Tensor, parents: Mapping[str, Tensor]) -> None:
+    def see(self, name: str, tensors: Mapping[str, Tensor]) -> None:
         """Take in one tensor, as the base and every parent have it."""
-        for parent, tensor in parents.items():
-            self._figures[parent][name] = compare(base, tensor)
+        for parent, figures in self._figures.items():
+            figures[name] = compare(tensors[BASE], tensors[parent])
         for one, two in tuple(self._twins):
             # Equal tensors have equal figures, so that few have to be compared.
             alike = self._figures[one][name] == self._figures[two][name]
-            if not (alike and torch.equal(parents[one], parents[two])):
+            if not (alike and torch.equal(tensors[one], tensors[two])):
                 self._twins.discard((one, two))
 
-    def diagnoses(self, base: Read, parents: Mapping[str, Read]) -> list[Diagnosis]:
+    def walk(self, names: Iterable[str]) -> list[Diagnosis]:
+        """Read and take in all tensors of these names; no two models have to fit in memory."""
+        for name in names:
+            self.see(name, {model: read(name) for model, read in self._models.items()})
+        return self.diagnoses()
+
+    def diagnoses(self) -> list[Diagnosis]:
         """One for each parent; only tensors that are too far away are read once more."""
         found = []
         for name, figures in self._figures.items():
-            findings = tuple(_findings(figures, base, parents[name], self._heads))
+            findings = tuple(
+                _findings(figures, self._models[BASE], self._models[name], self._heads)
+            )
             duplicates = tuple(sorted(one for one, two in self._twins if two == name))
             found.append(Diagnosis(name, figures, findings, duplicates))
         return found
 
 
-def diagnose(
-    names: Iterable[str], base: Read, parents: Mapping[str, Read], heads: Heads | None
-) -> list[Diagnosis]:
-    """Examine the tensors of these names in one pass; no two models have to fit in memory."""
-    examination = Examination(parents, heads)
-    for name in names:
-        examination.see(name, base(name), {parent: read(name) for parent, read in parents.items()})
-    return examination.diagnoses(base, parents)
-
-
-def diagnose_parents(parents: Parents) -> list[Diagnosis]:
-    """Examine all parents of a search in one pass over their files."""
-    return diagnose(
-        [tensor.name for tensor in parents.layout.tensors],
-        partial(parents.tensor, BASE),
-        {name: partial(parents.tensor, name) for name in parents.folders if name != BASE},
-        Heads.of(parents.base.config),
-    )
+def examine_parents(parents: Parents) -> Examination:
+    """Of the models of a search."""
+    models = {name: partial(parents.tensor, name) for name in parents.folders}
+    return Examination(models, Heads.of(parents.base.config))
 
 
 def is_far(figures: Figures) -> bool:

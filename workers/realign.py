@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from search.problems import Invalid
 from search.spec import BASE
-from workers.diagnosis import Read, diagnose
+from workers.diagnosis import Examination, Read
 from workers.matching import orders
 from workers.messages import Zoo
 from workers.parents import Parents
@@ -56,7 +56,8 @@ def write_aligned(base: Path, parent: Path, out: Path) -> Files:
             tensor = theirs.tensor(BASE, name)
             return found[name].apply(tensor) if name in found else tensor
 
-        (after,) = diagnose(names, _reader(ours), {"aligned": aligned}, heads)
+        models = {BASE: _reader(ours), "aligned": aligned}
+        (after,) = Examination(models, heads).walk(names)
         if left := "; it ".join(refusals(after)):
             raise NotAligned(f"cannot be put in the base's order: even then it {left}")
         stored = ((name, aligned(name)) for name in theirs.base.tensors)
