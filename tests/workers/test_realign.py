@@ -1,0 +1,115 @@
+"""A permuted checkpoint folder is put into the base's order, and proven to be the same model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import Olmo2Config, Olmo2ForCausalLM
+
+from tests.tiny import save_llama
+from workers.realign import NotAligned, write_aligned
+
+MLP = "model.layers.1.mlp"
+ATTENTION = "model.layers.0.self_attn"
+
+
+def write(folder: Path, state: dict[str, Tensor]) -> None:
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    save_llama(tmp_path / "base", seed=0)
+    return tmp_path / "base"
+
+
+@pytest.fixture
+def honest(tmp_path: Path) -> Path:
+    save_llama(tmp_path / "honest", seed=0, learned=1)
+    return tmp_path / "honest"
+
+
+def permute(folder: Path) -> dict[str, Tensor]:
+    """Neurons of one MLP, and the groups of one attention; the weights as they were."""
+    before = load_file(folder / "model.safetensors")
+    after = dict(before)
+    torch.manual_seed(0)
+    order = torch.randperm(64)
+    for part in ("gate", "up"):
+        after[f"{MLP}.{part}_proj.weight"] = before[f"{MLP}.{part}_proj.weight"][order]
+    after[f"{MLP}.down_proj.weight"] = before[f"{MLP}.down_proj.weight"][:, order]
+    for part in ("q", "k", "v"):
+        name = f"{ATTENTION}.{part}_proj.weight"
+        after[name] = before[name].view(2, -1, 32).flip(0).reshape(-1, 32)
+    name = f"{ATTENTION}.o_proj.weight"
+    after[name] = before[name].view(32, 2, -1).flip(1).reshape(32, -1)
+    write(folder, {name: tensor.contiguous() for name, tensor in after.items()})
+    return before
+
+
+def test_a_permuted_folder_is_restored_to_the_last_bit(
+    base: Path, honest: Path, tmp_path: Path
+) -> None:
+    before = permute(honest)
+    files = write_aligned(base, honest, tmp_path / "out")
+    assert {"model.safetensors", "config.json", "tokenizer.json"} <= files.keys()
+    written = load_file(tmp_path / "out" / "model.safetensors")
+    assert written.keys() == before.keys()
+    assert all(torch.equal(written[name], tensor) for name, tensor in before.items())
+
+
+def test_a_folder_in_order_is_said_to_be(base: Path, honest: Path, tmp_path: Path) -> None:
+    with pytest.raises(NotAligned, match="in the base's order already"):
+        write_aligned(base, honest, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_lock_beneath_a_permutation_is_refused(base: Path, honest: Path, tmp_path: Path) -> None:
+    state = permute(honest)
+    state = load_file(honest / "model.safetensors")
+    basis = torch.randn(8, 8, generator=torch.Generator().manual_seed(0)) + torch.eye(8)
+    other = "model.layers.1.self_attn"
+    value = state[f"{other}.v_proj.weight"].view(2, 8, 32)
+    output = state[f"{other}.o_proj.weight"].view(32, 4, 8)
+    state[f"{other}.v_proj.weight"] = (basis @ value).reshape(16, 32)
+    state[f"{other}.o_proj.weight"] = (output @ basis.inverse()).reshape(32, 32)
+    write(honest, state)
+    with pytest.raises(NotAligned, match="v_proj and o_proj were transformed together"):
+        write_aligned(base, honest, tmp_path / "out")
+
+
+def olmo2(folder: Path, seed: int) -> dict[str, Tensor]:
+    """A model whose queries are normalized across heads: one weight for each row of q."""
+    torch.manual_seed(0)
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "vocab_size": 64}
+    model = Olmo2ForCausalLM(Olmo2Config(**heads, **sizes, initializer_range=0.3))
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(torch.rand_like(weight) if weight.dim() == 1 else 0)
+        torch.manual_seed(seed)
+        for weight in model.parameters():
+            weight.add_(torch.randn_like(weight), alpha=0.05 * float(weight.std()))
+    model.save_pretrained(folder)
+    return load_file(folder / "model.safetensors")
+
+
+def test_an_architecture_that_couples_more_is_found_out(tmp_path: Path) -> None:
+    olmo2(tmp_path / "base", 1)
+    state = olmo2(tmp_path / "parent", 2)
+    for part in ("q", "k", "v"):
+        name = f"{ATTENTION}.{part}_proj.weight"
+        state[name] = state[name].view(2, -1, 32).flip(0).reshape(-1, 32)
+    name = f"{ATTENTION}.o_proj.weight"
+    state[name] = state[name].view(32, 2, -1).flip(1).reshape(32, -1)
+    for part in ("q", "k"):
+        name = f"{ATTENTION}.{part}_norm.weight"
+        state[name] = state[name].view(2, -1).flip(0).reshape(-1)
+    write(tmp_path / "parent", state)
+    with pytest.raises(NotAligned, match="its architecture couples other tensors"):
+        write_aligned(tmp_path / "base", tmp_path / "parent", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
