@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-_CHUNK = 1 << 22  # elements; small enough to stay near the cache, large enough to cost no calls
+# Elements. In chunks that stay in the cache the sums are fastest, and short enough for float32 to
+# be right to six figures.
+_CHUNK = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
