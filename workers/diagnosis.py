@@ -30,8 +30,6 @@ FAR, TURNED = 0.5, 0.9
 # Cosine below which two matrices have nothing in common.
 _UNRELATED = 0.3
 _NEARLY_ALL = 0.9
-# Share of the parameters that may be far away without a reason that is known.
-TOO_MUCH = 0.1
 # Ratio of delta norm to base norm below which nothing was learned.
 _NO_OP = 1e-4
 
