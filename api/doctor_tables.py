@@ -89,7 +89,10 @@ def _needs(needs: NeedsView) -> list[tuple[str, ...]]:
 
 def _diagnosis(diagnosis: DiagnosisView) -> Iterator[tuple[str, ...]]:
     kinds = dict.fromkeys(finding.kind.replace("_", " ") for finding in diagnosis.findings)
-    yield (diagnosis.name, "all", *_figures(diagnosis.whole), ", ".join(kinds) or "fine-tuned")
+    found = ", ".join(kinds) or "fine-tuned"
+    if diagnosis.frozen:
+        found += f"; as in the base: {some(diagnosis.frozen, 1)}"
+    yield (diagnosis.name, "all", *_figures(diagnosis.whole), found)
     for group, figures in diagnosis.groups.items():
         yield ("", group, *_figures(figures), "")
 

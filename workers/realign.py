@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 from search.problems import Invalid
 from search.spec import BASE
 from workers.diagnosis import Examination, Read
-from workers.matching import orders
+from workers.matching import Order, orders
 from workers.messages import Zoo
 from workers.parents import Parents
 from workers.sites import Heads, sites
@@ -48,20 +48,33 @@ def write_aligned(base: Path, parent: Path, out: Path) -> Files:
     """
     with closing(_opened(base)) as ours, closing(_opened(parent)) as theirs:
         heads, names = Heads.of(theirs.base.config), _shared_names(ours, theirs)
-        found = orders(sites(names), _reader(ours), _reader(theirs), heads)
-        if not found:
-            raise NotAligned("has its neurons and heads in the base's order already")
+        before: Read = partial(theirs.tensor, BASE)
+        found = _orders(names, partial(ours.tensor, BASE), before, heads)
 
         def aligned(name: str) -> Tensor:
-            tensor = theirs.tensor(BASE, name)
-            return found[name].apply(tensor) if name in found else tensor
+            return found[name].apply(before(name)) if name in found else before(name)
 
-        models = {BASE: _reader(ours), "aligned": aligned}
+        models = {BASE: partial(ours.tensor, BASE), "parent": aligned}
         (after,) = Examination(models, heads).walk(names)
         if left := "; it ".join(refusals(after)):
             raise NotAligned(f"cannot be put in the base's order: even then it {left}")
         stored = ((name, aligned(name)) for name in theirs.base.tensors)
         return write_checkpoint(out, stored, parent, check=lambda written: _same(parent, written))
+
+
+def _orders(names: list[str], base: Read, parent: Read, heads: Heads | None) -> dict[str, Order]:
+    """The order of every tensor that the diagnosis finds permuted.
+
+    Raises:
+        NotAligned: there are none.
+    """
+    (found,) = Examination({BASE: base, "parent": parent}, heads).walk(names)
+    permuted = {n for f in found.findings if f.kind.startswith("permuted") for n in f.tensors}
+    if not permuted:
+        reasons = "; it ".join(refusals(found))
+        raise NotAligned(reasons or "has its neurons and heads in the base's order already")
+    changed = [site for site in sites(names) if not permuted.isdisjoint(site.names)]
+    return orders(changed, base, parent, heads)
 
 
 def _opened(folder: Path) -> Parents:
@@ -72,10 +85,6 @@ def _opened(folder: Path) -> Parents:
         raise Invalid(
             [p.model_copy(update={"field": str(folder)}) for p in error.problems]
         ) from None
-
-
-def _reader(model: Parents) -> Read:
-    return partial(model.tensor, BASE)
 
 
 def _shared_names(ours: Parents, theirs: Parents) -> list[str]:

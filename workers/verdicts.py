@@ -11,8 +11,6 @@ from workers.folder import some
 # Share of the parameters that may have turned away for a reason that is not known, and how far:
 # below this cosine to the base's an average keeps little of either.
 _TOO_MUCH, _LOST = 0.1, 0.7
-# Share of the parameters; many a fine-tune leaves norms alone, which is nothing to tell.
-_MENTIONED = 0.01
 
 _LOCK = (
     "so that it computes what it did and cannot be merged (as MergeLock does). Ask its publisher "
@@ -66,9 +64,6 @@ def remarks(diagnosis: Diagnosis) -> Iterator[str]:
         yield "is the base itself, to the last bit; it adds nothing to a merge"
     elif diagnosis.is_no_op:
         yield "is nearly the base itself: no tensor moved by more than 0.0001 of its norm"
-    elif diagnosis.whole.equal > _MENTIONED * diagnosis.whole.size:
-        frozen = diagnosis.frozen
-        yield f"left {len(frozen)} tensors as the base has them ({some(frozen)})"
     for twin in diagnosis.duplicates:
         yield f"has the same weights as '{twin}', to the last bit; one of them is enough"
     if 0 < _turned(diagnosis) <= _TOO_MUCH or (_far(diagnosis) and not _turned(diagnosis)):

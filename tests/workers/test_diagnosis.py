@@ -164,7 +164,7 @@ def test_names_that_are_not_known_get_figures_and_no_verdict_of_their_own() -> N
     assert found["m1"].findings == ()
 
 
-def test_duplicates_no_ops_and_frozen_parts_are_remarks() -> None:
+def test_duplicates_and_no_ops_are_remarks_and_frozen_parts_are_listed() -> None:
     case = alignment("align_lock_vo")
     base, honest = case.models["base"], case.models["m1"]
     head = {"lm_head.weight": base["lm_head.weight"]}
@@ -182,7 +182,8 @@ def test_duplicates_no_ops_and_frozen_parts_are_remarks() -> None:
     assert "the same weights as 'one'" in said["two"]
     assert "is the base itself, to the last bit" in said["same"]
     assert "nearly the base itself" in said["still"]
-    assert "left 1 tensors as the base has them ('lm_head.weight')" in said["frozen"]
+    assert said["frozen"] == ""
+    assert found["frozen"].frozen == ("lm_head.weight",)
     assert all(list(refusals(diagnosis)) == [] for diagnosis in found.values())
 
 

@@ -51,6 +51,16 @@ def permute(folder: Path) -> dict[str, Tensor]:
     return before
 
 
+def lock(folder: Path) -> None:
+    """Change the basis of the values of one attention."""
+    state = load_file(folder / "model.safetensors")
+    basis = torch.randn(8, 8, generator=torch.Generator().manual_seed(0)) + torch.eye(8)
+    value, output = (f"model.layers.1.self_attn.{part}_proj.weight" for part in "vo")
+    state[value] = (basis @ state[value].view(2, 8, 32)).reshape(16, 32)
+    state[output] = (state[output].view(32, 4, 8) @ basis.inverse()).reshape(32, 32)
+    write(folder, state)
+
+
 def test_a_permuted_folder_is_restored_to_the_last_bit(
     base: Path, honest: Path, tmp_path: Path
 ) -> None:
@@ -68,17 +78,16 @@ def test_a_folder_in_order_is_said_to_be(base: Path, honest: Path, tmp_path: Pat
     assert not (tmp_path / "out").exists()
 
 
+def test_a_lock_is_refused_and_named(base: Path, honest: Path, tmp_path: Path) -> None:
+    lock(honest)
+    with pytest.raises(NotAligned, match=r"^is locked: v_proj and o_proj"):
+        write_aligned(base, honest, tmp_path / "out")
+
+
 def test_a_lock_beneath_a_permutation_is_refused(base: Path, honest: Path, tmp_path: Path) -> None:
-    state = permute(honest)
-    state = load_file(honest / "model.safetensors")
-    basis = torch.randn(8, 8, generator=torch.Generator().manual_seed(0)) + torch.eye(8)
-    other = "model.layers.1.self_attn"
-    value = state[f"{other}.v_proj.weight"].view(2, 8, 32)
-    output = state[f"{other}.o_proj.weight"].view(32, 4, 8)
-    state[f"{other}.v_proj.weight"] = (basis @ value).reshape(16, 32)
-    state[f"{other}.o_proj.weight"] = (output @ basis.inverse()).reshape(32, 32)
-    write(honest, state)
-    with pytest.raises(NotAligned, match="v_proj and o_proj were transformed together"):
+    permute(honest)
+    lock(honest)
+    with pytest.raises(NotAligned, match="even then it is locked: v_proj and o_proj"):
         write_aligned(base, honest, tmp_path / "out")
 
 
