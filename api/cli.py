@@ -380,8 +380,8 @@ def doctor(
     realign: Annotated[
         str | None,
         typer.Option(
-            help="Write a copy of this parent with its neurons and heads in the base's order to "
-            "--out. Only for models that you may change.",
+            help="Write a copy of this parent to --out, its neurons, heads and scales put back to "
+            "where the base has them. Only for models that you may change.",
             metavar="NAME",
         ),
     ] = None,

@@ -50,7 +50,7 @@ def report(text: bytes, beside: Path, settings: Settings, *, weights: bool = Fal
 
 
 def realigned(text: bytes, beside: Path, settings: Settings, name: str, out: Path) -> Files:
-    """Write a copy of a parent whose neurons and heads stand in the base's order.
+    """Write a copy of a parent in the order and the scales of the base.
 
     Args:
         text: of the spec.
@@ -60,7 +60,7 @@ def realigned(text: bytes, beside: Path, settings: Settings, name: str, out: Pat
         out: folder to write.
 
     Raises:
-        Invalid: there is no such parent, its headers are wrong, or it cannot be put in order.
+        Invalid: there is no such parent, its headers are wrong, or it cannot be aligned.
     """
     examined = _examined(text, beside, settings)
     names = {parent: folder for _, parent, folder in examined.folders.parents}

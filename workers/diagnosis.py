@@ -197,7 +197,7 @@ def _at_site(site: Site, base: Read, model: Read, heads: Heads | None) -> Iterat
     theirs = {part: model(name) for part, name in site.weights.items()}
     if site.norm is not None:
         factor = symmetry.fold(base(site.norm), model(site.norm))
-        behind = [part for part in site.weights if part not in ("o", "down")]
+        behind = site.after_norm
         if any(symmetry.is_folded(factor, ours[part], theirs[part]) for part in behind):
             yield Finding("folded", (site.norm, *(site.weights[part] for part in behind)))
             theirs |= {part: theirs[part] * factor.to(theirs[part].dtype) for part in behind}

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from workers.diagnosis import Read
 from workers.sites import Heads, Site
@@ -57,11 +58,15 @@ def orders(sites: Sequence[Site], base: Read, model: Read, heads: Heads | None) 
 
 
 def match_neurons(base: Weights, model: Weights) -> Tensor:
-    """(inter,) for every neuron of the base, the model's neuron that belongs there."""
+    """(inter,) for every neuron of the base, the model's neuron that belongs there.
+
+    Unlike in the paper each neuron counts by its directions alone, and those of ``up`` and ``down``
+    without their signs: a factor between the two is free, and must not hide a permutation.
+    """
     terms = [
-        _similarity(base["gate"], model["gate"]),
-        _similarity(base["up"], model["up"]),
-        _similarity(base["down"].T, model["down"].T),
+        _cosines(base["gate"], model["gate"]),
+        np.abs(_cosines(base["up"], model["up"])),
+        np.abs(_cosines(base["down"].T, model["down"].T)),
     ]
     return torch.from_numpy(_assignment(np.sum(terms, axis=0)))
 
@@ -90,7 +95,7 @@ def match_heads(base: Weights, model: Weights, heads: Heads) -> tuple[Tensor, Te
 def _of_mlp(site: Site, places: Tensor) -> dict[str, Order]:
     found = {site.weights["down"]: Order(1, places)}
     for part in ("gate", "up"):
-        found |= {name: Order(0, places) for name in _of_part(site, part)}
+        found |= {name: Order(0, places) for name in site.of_part(part)}
     return found
 
 
@@ -98,13 +103,8 @@ def _of_attention(site: Site, places: tuple[Tensor, Tensor], heads: Heads) -> di
     group, query = (_rows(of, heads.size) for of in places)
     found = {site.weights["o"]: Order(1, query)}
     for part, rows in (("q", query), ("k", group), ("v", group)):
-        found |= {name: Order(0, rows) for name in _of_part(site, part)}
+        found |= {name: Order(0, rows) for name in site.of_part(part)}
     return found
-
-
-def _of_part(site: Site, part: str) -> list[str]:
-    """The matrix and, where there is one, the bias."""
-    return [site.weights[part], *([site.biases[part]] if part in site.biases else [])]
 
 
 def _rows(places: Tensor, size: int) -> Tensor:
@@ -123,6 +123,13 @@ def _similarity(base: Tensor, model: Tensor) -> NDArray[np.float64]:
     ours, theirs = base.to(wide), model.to(wide)
     size = max(float(ours.norm() * theirs.norm()), torch.finfo(wide).tiny)
     return (ours @ theirs.T / size).double().numpy()
+
+
+def _cosines(base: Tensor, model: Tensor) -> NDArray[np.float64]:
+    """(n, n) between the rows."""
+    wide = torch.promote_types(base.dtype, torch.float32)
+    ours, theirs = (normalize(rows.to(wide), dim=1) for rows in (base, model))
+    return (ours @ theirs.T).double().numpy()
 
 
 def _assignment(similarity: NDArray[np.float64]) -> NDArray[np.intp]:

@@ -1,7 +1,8 @@
-"""Write a copy of a parent in the base's order, and prove that it is the same model."""
+"""Write a copy of a parent in the base's order and scales, and prove that it is the same model."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -13,28 +14,33 @@ from transformers import AutoModelForCausalLM
 
 from search.problems import Invalid
 from search.spec import BASE
-from workers.diagnosis import Examination, Read
+from workers.diagnosis import Diagnosis, Examination, Read
 from workers.matching import Order, orders
 from workers.messages import Zoo
 from workers.parents import Parents
-from workers.sites import Heads, sites
+from workers.rescaling import Scale, unfolded, unscaled
+from workers.sites import Heads, Site, sites
 from workers.verdicts import refusals
 from workers.writing import Files, write_checkpoint
 
-# Of the spread of the logits. Sums in another order differ by about 1e-6 of it in float32; another
-# model by about 1.
-_TOLERANCE = 1e-3
+# Of the spread of the logits, by the dtype that weights are stored in. Another model differs by
+# about 1; a scaled one by as much as its weights are rounded.
+_TOLERANCES = {"float32": 1e-3, "float16": 1e-2, "bfloat16": 5e-2}
+# Three kinds of changes are undone one after the other, and then nothing may be left.
+_ROUNDS = 4
 _PROBES, _LENGTH = 2, 16
 _STRIDE = 7919  # a prime: the probes run through the whole vocabulary
 
+Change = Order | Scale
+
 
 class NotAligned(ValueError):
-    """A model that cannot be put into the base's order; the message says why."""
+    """A model that cannot be brought near to the base; the message says why."""
 
 
 @torch.no_grad()
 def write_aligned(base: Path, parent: Path, out: Path) -> Files:
-    """Write a checkpoint folder with the neurons and heads of ``parent`` in the order of ``base``.
+    """Write a checkpoint folder of ``parent`` with the order and the scales of ``base``.
 
     It gets its name only when it computes the same logits as the parent, and nothing that stops a
     merge is left.
@@ -43,38 +49,66 @@ def write_aligned(base: Path, parent: Path, out: Path) -> Files:
         name to (sha256, size in bytes) of every file.
 
     Raises:
-        NotAligned: there is nothing to put in order, or more was done to the parent than that.
+        NotAligned: there is nothing to align, or more was done to the parent than can be undone.
         Invalid: a folder cannot be read.
     """
     with closing(_opened(base)) as ours, closing(_opened(parent)) as theirs:
-        heads, names = Heads.of(theirs.base.config), _shared_names(ours, theirs)
-        before: Read = partial(theirs.tensor, BASE)
-        found = _orders(names, partial(ours.tensor, BASE), before, heads)
-
-        def aligned(name: str) -> Tensor:
-            return found[name].apply(before(name)) if name in found else before(name)
-
-        models = {BASE: partial(ours.tensor, BASE), "parent": aligned}
-        (after,) = Examination(models, heads).walk(names)
-        if left := "; it ".join(refusals(after)):
-            raise NotAligned(f"cannot be put in the base's order: even then it {left}")
+        shapes = {tensor.name: tensor.shape for tensor in theirs.layout.tensors}
+        names = [t.name for t in ours.layout.tensors if shapes.get(t.name) == t.shape]
+        heads = Heads.of(theirs.base.config)
+        aligned = align(names, partial(ours.tensor, BASE), partial(theirs.tensor, BASE), heads)
         stored = ((name, aligned(name)) for name in theirs.base.tensors)
-        return write_checkpoint(out, stored, parent, check=lambda written: _same(parent, written))
+        tolerance = _TOLERANCES[theirs.base.dtype]
+        check = partial(_require_same, parent, tolerance=tolerance)
+        return write_checkpoint(out, stored, parent, check=check)
 
 
-def _orders(names: list[str], base: Read, parent: Read, heads: Heads | None) -> dict[str, Order]:
-    """The order of every tensor that the diagnosis finds permuted.
+def align(names: Sequence[str], base: Read, parent: Read, heads: Heads | None) -> Read:
+    """Read a parent in the base's order and scales.
+
+    In the order in which changes hide each other: norms first, then permutations, then scales.
+
+    Args:
+        names: tensors that both have in one shape.
+        base: reads the base.
+        parent: reads the parent.
+        heads: of the attention.
 
     Raises:
-        NotAligned: there are none.
+        NotAligned: there is nothing to align, or something that is not undone is left (locks).
     """
-    (found,) = Examination({BASE: base, "parent": parent}, heads).walk(names)
-    permuted = {n for f in found.findings if f.kind.startswith("permuted") for n in f.tensors}
-    if not permuted:
-        reasons = "; it ".join(refusals(found))
-        raise NotAligned(reasons or "has its neurons and heads in the base's order already")
-    changed = [site for site in sites(names) if not permuted.isdisjoint(site.names)]
-    return orders(changed, base, parent, heads)
+    read, start = parent, "it "
+    for _ in range(_ROUNDS):
+        (found,) = Examination({BASE: base, "parent": read}, heads).walk(names)
+        changes = _undone(found, sites(names), base, read, heads)
+        if not changes:
+            break
+        read, start = partial(_changed, changes, read), "even when aligned it "
+    if left := "; it ".join(refusals(found)):
+        raise NotAligned(f"cannot be aligned: {start}{left}")
+    if read is parent:
+        raise NotAligned("is in the base's order and scales already")
+    return read
+
+
+def _undone(
+    found: Diagnosis, sites: Iterable[Site], base: Read, parent: Read, heads: Heads | None
+) -> dict[str, Change]:
+    """One step back at every site, where one is possible."""
+    changes: dict[str, Change] = {}
+    for site in sites:
+        kinds = {f.kind for f in found.findings if not set(f.tensors).isdisjoint(site.names)}
+        if "folded" in kinds:
+            changes |= unfolded(site, base, parent)
+        elif kinds & {"permuted_mlp", "permuted_heads"}:
+            changes |= orders([site], base, parent, heads)
+        elif "scaled" in kinds:
+            changes |= unscaled(site, base, parent)
+    return changes
+
+
+def _changed(changes: Mapping[str, Change], read: Read, name: str) -> Tensor:
+    return changes[name].apply(read(name)) if name in changes else read(name)
 
 
 def _opened(folder: Path) -> Parents:
@@ -87,13 +121,7 @@ def _opened(folder: Path) -> Parents:
         ) from None
 
 
-def _shared_names(ours: Parents, theirs: Parents) -> list[str]:
-    """Tensors that both have in one shape."""
-    shapes = {tensor.name: tensor.shape for tensor in theirs.layout.tensors}
-    return [t.name for t in ours.layout.tensors if shapes.get(t.name) == t.shape]
-
-
-def _same(parent: Path, written: Path) -> None:
+def _require_same(parent: Path, written: Path, *, tolerance: float) -> None:
     """Compare the logits of two folders.
 
     Raises:
@@ -101,10 +129,10 @@ def _same(parent: Path, written: Path) -> None:
     """
     before, after = _logits(parent), _logits(written)
     gap = float((before - after).abs().max() / before.std())
-    if not gap <= _TOLERANCE:
+    if not gap <= tolerance:
         raise NotAligned(
-            f"computes something else in the base's order (logits differ by {gap:.2g} of their "
-            "spread): its architecture couples other tensors than those that were permuted"
+            f"computes something else once it is aligned (logits differ by {gap:.2g} of their "
+            "spread): its architecture couples other tensors than those that were changed"
         )
 
 

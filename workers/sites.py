@@ -85,6 +85,15 @@ class Site:
         return "q" in self.weights
 
     @property
+    def after_norm(self) -> tuple[str, ...]:
+        """Parts that read what the norm wrote."""
+        return ("q", "k", "v") if self.is_attention else ("gate", "up")
+
+    def of_part(self, part: str) -> list[str]:
+        """Names of the matrix and, where there is one, the bias."""
+        return [self.weights[part], *([self.biases[part]] if part in self.biases else [])]
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Of every tensor, the norm included."""
         return (*self.weights.values(), *self.biases.values(), *([self.norm] if self.norm else []))

@@ -12,32 +12,25 @@ from workers.folder import some
 # below this cosine to the base's an average keeps little of either.
 _TOO_MUCH, _LOST = 0.1, 0.7
 
-_LOCK = (
-    "so that it computes what it did and cannot be merged (as MergeLock does). Ask its publisher "
-    "for a copy that may be merged"
+_LOCKED = (
+    "were transformed together, so that it computes what it did and cannot be merged (as MergeLock "
+    "does)"
 )
-_ORDER = (
-    "another order than the base's. 'nichemerge doctor SPEC --realign NAME --out DIR' writes a "
-    "copy in the base's order"
-)
-_WORDS: dict[Kind, str] = {
+_ASK = "ask its publisher for a copy that may be merged"
+_ALIGN = "'nichemerge doctor SPEC --realign NAME --out DIR' writes a copy that merges"
+# What was done, and what to do about it.
+_WORDS: dict[Kind, tuple[str, str]] = {
     "unrelated": (
         "has nothing in common with the base (cosine below 0.3 in nearly all weights, embeddings "
-        "included): it comes from another pre-training, or its weights are disguised. Name a model "
-        "that was fine-tuned from this base"
+        "included), so it comes from another pre-training, or its weights are disguised",
+        "name a model that was fine-tuned from this base",
     ),
-    "permuted_mlp": f"has the neurons of its MLPs in {_ORDER}",
-    "permuted_heads": f"has its attention heads in {_ORDER}",
-    "scaled": (
-        "has rows of up_proj scaled, and columns of down_proj by the inverse: it computes the same "
-        "and does not merge. Export it again from its training"
-    ),
-    "folded": (
-        "has factors moved between a norm and the projections behind it: it computes the same and "
-        "does not merge. Export it again without folding norms"
-    ),
-    "locked_vo": f"is locked: v_proj and o_proj were transformed together {_LOCK}",
-    "locked_qk": f"is locked: q_proj and k_proj were transformed together {_LOCK}",
+    "permuted_mlp": ("has the neurons of its MLPs in another order than the base's", _ALIGN),
+    "permuted_heads": ("has its attention heads in another order than the base's", _ALIGN),
+    "scaled": ("has rows of up_proj scaled, and columns of down_proj by the inverse", _ALIGN),
+    "folded": ("has factors moved between a norm and the projections behind it", _ALIGN),
+    "locked_vo": (f"is locked: v_proj and o_proj {_LOCKED}", _ASK),
+    "locked_qk": (f"is locked: q_proj and k_proj {_LOCKED}", _ASK),
 }
 
 
@@ -45,10 +38,10 @@ def refusals(diagnosis: Diagnosis) -> Iterator[str]:
     """Why a parent cannot be merged as it is; a sentence for each reason."""
     if broken := [n for n, f in diagnosis.tensors.items() if not math.isfinite(f.model)]:
         yield f"holds NaN or infinite values in {some(broken)}; export it again from training"
-    for kind, words in _WORDS.items():
+    for kind, (what, remedy) in _WORDS.items():
         found = [finding for finding in diagnosis.findings if finding.kind == kind]
         if found:
-            yield words + ("" if kind == "unrelated" else f" ({_where(found)})")
+            yield f"{what}, {_where(found)}; {remedy}"
     turned = _turned(diagnosis)
     if turned > _TOO_MUCH:
         yield (
@@ -75,7 +68,7 @@ def remarks(diagnosis: Diagnosis) -> Iterator[str]:
 
 def _where(findings: list[Finding]) -> str:
     names = [name for finding in findings for name in finding.tensors]
-    return f"in {len(findings)} places: {some(names)}"
+    return f"in {some(names)}"
 
 
 def _far(diagnosis: Diagnosis) -> str:

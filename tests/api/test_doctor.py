@@ -143,7 +143,7 @@ def test_a_parent_is_realigned_and_then_fine(
     [
         (("--realign", "two"), "--realign NAME and --out DIR belong together"),
         (("--realign", "twoo", "--out", "x"), "did you mean 'two'"),
-        (("--realign", "two", "--out", "x"), "in the base's order already"),
+        (("--realign", "two", "--out", "x"), "in the base's order and scales already"),
     ],
 )
 def test_what_cannot_be_realigned_is_said(

@@ -1,17 +1,20 @@
-"""A permuted checkpoint folder is put into the base's order, and proven to be the same model."""
+"""A checkpoint folder is put into the base's order and scales, and proven to be the same model."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.testing import assert_close
 from transformers import Olmo2Config, Olmo2ForCausalLM
 
 from tests.tiny import save_llama
-from workers.realign import NotAligned, write_aligned
+from tests.workers.alignments import CASES, alignment, logits
+from workers.realign import NotAligned, align, write_aligned
 
 MLP = "model.layers.1.mlp"
 ATTENTION = "model.layers.0.self_attn"
@@ -73,22 +76,66 @@ def test_a_permuted_folder_is_restored_to_the_last_bit(
 
 
 def test_a_folder_in_order_is_said_to_be(base: Path, honest: Path, tmp_path: Path) -> None:
-    with pytest.raises(NotAligned, match="in the base's order already"):
+    with pytest.raises(NotAligned, match="in the base's order and scales already"):
         write_aligned(base, honest, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_a_lock_is_refused_and_named(base: Path, honest: Path, tmp_path: Path) -> None:
     lock(honest)
-    with pytest.raises(NotAligned, match=r"^is locked: v_proj and o_proj"):
+    with pytest.raises(NotAligned, match="cannot be aligned: it is locked: v_proj and o_proj"):
         write_aligned(base, honest, tmp_path / "out")
 
 
 def test_a_lock_beneath_a_permutation_is_refused(base: Path, honest: Path, tmp_path: Path) -> None:
     permute(honest)
     lock(honest)
-    with pytest.raises(NotAligned, match="even then it is locked: v_proj and o_proj"):
+    with pytest.raises(NotAligned, match="even when aligned it is locked: v_proj and o_proj"):
         write_aligned(base, honest, tmp_path / "out")
+
+
+def scale(folder: Path, *, dtype: torch.dtype) -> None:
+    """Fold a norm into its projections, and scale neurons up and down."""
+    state = {n: t.float() for n, t in load_file(folder / "model.safetensors").items()}
+    random = torch.Generator().manual_seed(0)
+    columns = torch.rand(32, generator=random) * 3 + 0.3
+    rows = torch.randn(64, generator=random) * 2
+    state["model.layers.1.post_attention_layernorm.weight"] *= columns
+    for part in ("gate", "up"):
+        state[f"{MLP}.{part}_proj.weight"] /= columns
+    state[f"{MLP}.up_proj.weight"] *= rows[:, None]
+    state[f"{MLP}.down_proj.weight"] /= rows
+    write(folder, {name: tensor.to(dtype) for name, tensor in state.items()})
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_scales_beneath_a_permutation_are_taken_back(
+    base: Path, honest: Path, tmp_path: Path, dtype: torch.dtype
+) -> None:
+    before = permute(honest)
+    scale(honest, dtype=dtype)
+    write_aligned(base, honest, tmp_path / "out")
+    written = load_file(tmp_path / "out" / "model.safetensors")
+    for name, tensor in before.items():
+        assert written[name].dtype == dtype
+        assert (written[name].float() - tensor).norm() < 0.1 * tensor.norm(), name
+
+
+@pytest.mark.parametrize("identifier", CASES)
+def test_what_is_aligned_is_the_published_original_and_locks_are_refused(identifier: str) -> None:
+    case = alignment(identifier)
+    readers = [partial(dict.__getitem__, case.models[name]) for name in ("base", "m0")]
+    names = list(case.original)
+    if identifier == "align_lock_vo":
+        with pytest.raises(NotAligned, match="is locked"):
+            align(names, *readers, case.heads)
+        return
+    read = align(names, *readers, case.heads)
+    tolerance = case.case["extra"]["rel_frobenius_tolerance_per_tensor"]
+    for name, tensor in case.original.items():
+        assert (read(name) - tensor).norm() <= tolerance * tensor.norm(), name
+    found = logits(case.case, {name: read(name) for name in names}, case.ids)
+    assert_close(found, case.logits, rtol=1e-6, atol=1e-6)
 
 
 def olmo2(folder: Path, seed: int) -> dict[str, Tensor]:
