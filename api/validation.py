@@ -172,7 +172,7 @@ def _needs(spec: SearchSpec, found: Preflight, settings: Settings) -> Needs:
     return needs(
         found,
         memory=free_memory(),
-        disk_free_bytes=free_disk(settings.home),
+        disk_free_bytes=free_disk(settings.checkpoint_folder),
         examples=harness.example_count(spec.objectives, settings.tasks),
         evaluations=spec.budget.evaluations,
     )

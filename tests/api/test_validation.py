@@ -86,6 +86,16 @@ def test_a_good_spec_becomes_a_submission(document: Any, settings: Settings, hom
     assert accepted.preflight.memory_bytes >= 4 * accepted.preflight.checkpoint_bytes
 
 
+def test_what_it_would_take_is_told_beside_what_there_is(document: Any, settings: Settings) -> None:
+    needs = validate(document, settings).needs
+    assert needs.place == "mmap"
+    assert needs.disk_bytes == validate(document, settings).preflight.checkpoint_bytes
+    assert needs.disk_free_bytes > 0
+    assert needs.free.host_bytes > needs.host_bytes + needs.mapped_bytes
+    assert "1000 examples" in needs.estimate.basis  # nm_pairs has no data to count
+    assert needs.search_s == pytest.approx(40 * needs.estimate.candidate_s, rel=0.5)
+
+
 def test_everything_that_is_wrong_comes_at_once(document: Any, settings: Settings) -> None:
     document |= {
         "nmae": "x",
