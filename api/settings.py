@@ -81,7 +81,7 @@ class Settings(BaseSettings):
 
     @property
     def checkpoint_folder(self) -> Path:
-        """Where checkpoints take room on this machine: on their way, where they are kept far away."""
+        """Where checkpoints take room on this machine, if only on their way to a store far away."""
         far = "://" in self.artifact_url
         return self.home.resolve() if far else Path(self.artifact_url)
 

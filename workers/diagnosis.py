@@ -98,7 +98,7 @@ class Diagnosis:
     @property
     def is_no_op(self) -> bool:
         """Whether nothing was learned that a merge could use."""
-        return all(not figures.delta_ratio >= _NO_OP for figures in self.tensors.values())
+        return all(f.delta <= _NO_OP**2 * f.base for f in self.tensors.values())
 
 
 class Examination:
@@ -133,11 +133,9 @@ class Examination:
 
     def diagnoses(self) -> list[Diagnosis]:
         """One for each parent; only tensors that are too far away are read once more."""
-        found = []
+        found, base = [], self._models[BASE]
         for name, figures in self._figures.items():
-            findings = tuple(
-                _findings(figures, self._models[BASE], self._models[name], self._heads)
-            )
+            findings = tuple(_findings(figures, base, self._models[name], self._heads))
             duplicates = tuple(sorted(one for one, two in self._twins if two == name))
             found.append(Diagnosis(name, figures, findings, duplicates))
         return found

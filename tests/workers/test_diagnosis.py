@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -191,7 +192,8 @@ def test_a_base_of_zeros_has_no_ratios_and_raises_nothing() -> None:
     base = {"model.layers.0.mlp.up_proj.weight": torch.zeros(3, 4)}
     found = diagnose({"base": base, "one": {n: t + 1 for n, t in base.items()}}, None)["one"]
     assert found.findings == ()
-    assert found.whole.delta_ratio != found.whole.delta_ratio
+    assert math.isnan(found.whole.delta_ratio)
+    assert not found.is_no_op
 
 
 def test_groups_add_up_to_the_whole() -> None:
