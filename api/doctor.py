@@ -8,10 +8,11 @@ from functools import partial
 from pathlib import Path
 
 from api.documents import parse_json, parse_yaml
+from api.locating import locate
 from api.preflight_views import diagnosis_view, preflight_fields
 from api.schemas import DoctorReport
 from api.settings import Settings
-from api.validation import Examined, examine, locate
+from api.validation import Examined, examine
 from search.problems import Invalid, Problem
 from search.registry import suggestion
 from search.spec import ModelRef

@@ -19,7 +19,8 @@ class ModelFacts:
 
     Args:
         name: as recipes call it; ``base`` is the base.
-        architecture: class name in config.json, or else the model type.
+        architecture: class name in config.json, or else the model type; of what it adapts for a
+            LoRA adapter.
         dtype: of most of its weights.
         parameters: elements that are merged; tied ones count once.
         size_bytes: of its weight files.
@@ -50,11 +51,12 @@ def facts_of(name: str, folder: Folder, base: Folder) -> ModelFacts:
     """Facts of a folder whose headers were read."""
     architectures = folder.config.get("architectures")
     named = architectures[0] if isinstance(architectures, list) and architectures else None
+    kind = str(named or folder.config.get("model_type") or "unknown")
     ours, own = chat_template(base.path), chat_template(folder.path)
     template: Template = "none" if own is None else "the base's" if own == ours else "its own"
     return ModelFacts(
         name=name,
-        architecture=str(named or folder.config.get("model_type") or "unknown"),
+        architecture=f"LoRA on {kind}" if folder.adapter else kind,
         dtype=folder.dtype,
         parameters=folder.layout.size,
         size_bytes=folder.size_bytes,

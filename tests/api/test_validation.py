@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from api import hub
 from api.catalogue import models
+from api.locating import locate
 from api.settings import Settings
-from api.validation import locate, validate
+from api.validation import validate
 from search.problems import Invalid, Problem
 from search.spec import ModelRef
 from tests.tiny import make_model, tensors
