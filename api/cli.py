@@ -16,6 +16,7 @@ import typer
 
 if TYPE_CHECKING:
     from api.client import Client
+    from api.schemas import NeedsView
     from api.settings import Settings
     from search.problems import Problem
 
@@ -135,7 +136,7 @@ def validate(
     spec: SpecFile, server: Server = _URL, token: Token = None, as_json: Json = False
 ) -> None:
     """Check a spec and say what it would cost; nothing is started."""
-    from api.terminal import out, print_json, print_notes, print_problems
+    from api.terminal import out, print_json, print_notes, print_problems, size_text
 
     with _client(server, token) as client:
         answer = client.validate(_read(spec))
@@ -147,8 +148,9 @@ def validate(
         if answer.valid:
             out.out(
                 f"The spec is valid: {answer.genes} searched coefficients, {answer.parameters:,} "
-                f"parameters, {_size(answer.memory_bytes)} of memory per worker, "
-                f"{_size(answer.checkpoint_bytes)} per checkpoint."
+                f"parameters, {size_text(answer.memory_bytes)} of memory per worker, "
+                f"{size_text(answer.checkpoint_bytes)} per checkpoint"
+                f"{_and_time(answer.needs)}."
             )
     if not answer.valid:
         sys.exit(USAGE)
@@ -357,9 +359,7 @@ def merge(
         )
         print_notes(merged.notes)
     written = merged.written
-    files = {
-        name: {"sha256": sha256, "size_bytes": n} for name, (sha256, n) in written.files.items()
-    }
+    files = _listed(written.files)
     if as_json:
         errors = {"error": written.error, "errors": dict(written.errors)} if rank else {}
         _print({"files": files, **errors} if adapter else files)
@@ -369,6 +369,55 @@ def merge(
         typer.echo(f"{error:.2e}  {name}")
     if rank is not None:
         typer.echo(f"Relative error of the whole change at rank {rank}: {written.error:.2e}")
+
+
+@app.command()
+def doctor(
+    spec: SpecFile,
+    weights: Annotated[
+        bool, typer.Option("--weights", help="Also read all weights once, and diagnose them.")
+    ] = False,
+    realign: Annotated[
+        str | None,
+        typer.Option(
+            help="Write a copy of this parent to --out, its neurons, heads and scales put back to "
+            "where the base has them. Only for models that you may change.",
+            metavar="NAME",
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for --realign.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what stops a merge of these models, and what a search would take; needs no server.
+
+    Paths of the spec start at its file. Exits with 1 when something stops the merge.
+    """
+    if (realign is None) != (out is None):
+        _fail("--realign NAME and --out DIR belong together.", USAGE)
+    text, beside = _read_bytes(spec), Path() if str(spec) == "-" else spec.parent
+    with _explained():
+        from api.doctor import realigned, report
+
+        if realign is not None and out is not None:
+            files = realigned(text, beside, _settings(), realign, out)
+            if as_json:
+                _print(_listed(files))
+            else:
+                typer.echo(f"{len(files)} files in {out}")
+            return
+        found = report(text, beside, _settings(), weights=weights)
+    from api.doctor_tables import doctor_tables
+    from api.terminal import out as terminal
+    from api.terminal import print_json, print_notes, print_problems
+
+    if as_json:
+        print_json(found)
+    else:
+        terminal.print(doctor_tables(found))
+        print_problems(found.problems)
+        print_notes(found.warnings)
+    if found.problems:
+        sys.exit(FAILED)
 
 
 @app.command()
@@ -556,6 +605,15 @@ def _pair(text: str) -> tuple[str, str]:
     return name, folder
 
 
+def _and_time(needs: "NeedsView | None") -> str:
+    """Only an estimate; what it was made from is in the JSON, and in the doctor's report."""
+    from api.terminal import duration
+
+    if needs is None:
+        return ""
+    return f", very roughly {duration(needs.search_s)} on one worker of this machine"
+
+
 def _catalogue(
     views: Sequence[Any], header: Sequence[str], rows: Sequence[Sequence[str]], *, as_json: bool
 ) -> None:
@@ -573,18 +631,14 @@ def _catalogue(
     out.print(table)
 
 
+def _listed(files: Mapping[str, tuple[str, int]]) -> dict[str, Any]:
+    return {name: {"sha256": sha256, "size_bytes": size} for name, (sha256, size) in files.items()}
+
+
 def _print(document: Mapping[str, Any]) -> None:
     import json
 
     typer.echo(json.dumps(document, indent=2))
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:.4g} {unit}"
-        count /= 1024
-    return f"{count:.4g} TiB"
 
 
 if __name__ == "__main__":

@@ -208,6 +208,51 @@ class FileView(View):
     size_bytes: int
 
 
+class ModelFactsView(View):
+    """One model of a search; ``base`` is the base."""
+
+    name: str
+    architecture: str
+    dtype: str
+    parameters: int
+    size_bytes: int
+    tied: bool
+    """Whether its head is its embedding."""
+    licence: str | None
+    chat_template: Literal["none", "the base's", "its own"]
+
+
+class CopiedView(View):
+    """Tensors that the merged model has from the base, unchanged."""
+
+    reason: str
+    tensors: list[str]
+
+
+class NeedsView(View):
+    """What a search takes of the machine that answers, and what is free there."""
+
+    place: Literal["gpu", "pinned", "mmap"]
+    """Where base and parents would live."""
+    host_bytes: int
+    mapped_bytes: int
+    """Of files that are read for every candidate, from memory while they fit."""
+    host_free_bytes: int
+    device_bytes: int
+    device_free_bytes: int
+    """0 without an accelerator."""
+    disk_bytes: int
+    """Of one checkpoint."""
+    disk_free_bytes: int
+    merge_s: float
+    forward_s: float
+    candidate_s: float
+    """Estimated seconds of one candidate on one worker, to one figure; ``basis`` says from what."""
+    search_s: float
+    """Estimated seconds of the whole budget on one worker."""
+    basis: str
+
+
 class Validation(View):
     """What is wrong with a spec (nothing, when ``problems`` is empty), and what it would cost."""
 
@@ -220,6 +265,46 @@ class Validation(View):
     """Resident on a worker: base, parents and the model."""
     checkpoint_bytes: int = 0
     warnings: list[Problem] = []
+    models: list[ModelFactsView] = []
+    copied: list[CopiedView] = []
+    needs: NeedsView | None = None
+    """Null where sizes are not known."""
+
+
+class FiguresView(View):
+    """How far tensors are from the base's; null where the base's are zero."""
+
+    delta_ratio: float | None
+    """Norm of the difference by that of the base."""
+    cosine: float | None
+    norm_ratio: float | None
+
+
+class FindingView(View):
+    """Something that was done to tensors of a parent besides fine-tuning."""
+
+    kind: str
+    tensors: list[str]
+
+
+class DiagnosisView(View):
+    """What the weights of a parent say."""
+
+    name: str
+    whole: FiguresView
+    groups: dict[str, FiguresView]
+    """By kind of module: embed, qk, vo, mlp, norm, head, other."""
+    findings: list[FindingView]
+    duplicates: list[str]
+    """Parents named before it that have the same weights."""
+    frozen: list[str]
+    """Tensors that are the base's, to the last bit."""
+
+
+class DoctorReport(Validation):
+    """A validation, and what the weights say where they were read."""
+
+    diagnoses: list[DiagnosisView] = []
 
 
 class ParameterView(View):

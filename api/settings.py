@@ -80,6 +80,12 @@ class Settings(BaseSettings):
         return self.artifacts or str(self.home.resolve() / "artifacts")
 
     @property
+    def checkpoint_folder(self) -> Path:
+        """Where checkpoints take room on this machine, if only on their way to a store far away."""
+        far = "://" in self.artifact_url
+        return self.home.resolve() if far else Path(self.artifact_url)
+
+    @property
     def playground(self) -> Path:
         """Folder of the playground, built by the demo."""
         return self.home.resolve() / "playground"

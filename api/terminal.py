@@ -134,11 +134,21 @@ def progress_text(search: SearchView) -> str:
     if search.hypervolume is not None:
         parts.append(f"hypervolume {search.hypervolume:.4g}")
     if progress.seconds_left:
-        parts.append(f"{_duration(progress.seconds_left)} left")
+        parts.append(f"{duration(progress.seconds_left)} left")
     return " | ".join(parts)
 
 
-def _duration(seconds: float) -> str:
+def size_text(count: float) -> str:
+    """Bytes in the unit that suits them."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.4g} {unit}"
+        count /= 1024
+    return f"{count:.4g} TiB"
+
+
+def duration(seconds: float) -> str:
+    """Hours, minutes and seconds."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

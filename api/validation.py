@@ -6,7 +6,6 @@ fixes one list of problems, once. No weight is read.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,6 +15,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from api import hub
+from api.locating import locate
 from api.settings import Settings
 from api.store import Submission
 from evals import harness
@@ -36,15 +36,21 @@ from search.spec import (
     parse_spec,
     problems_of,
 )
+from workers.memory import free_memory
 from workers.merge_method import methods
 from workers.messages import Zoo
+from workers.needs import Needs, free_disk, needs
 from workers.preflight import Preflight, preflight
-from workers.vocabulary import TEMPLATES
 
 Part = TypeVar("Part")
 Form = TypeVar("Form", bound=BaseModel)
 
 _OBJECTIVES = TypeAdapter(tuple[Objective, ...])
+
+
+# Finds a model's folder: a reference and the field it stands under, to the field that names its
+# place and the folder. Raises Invalid when there is none.
+Find = Callable[[ModelRef, str], tuple[str, Path]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,66 +64,125 @@ class Accepted:
     submission: Submission
     preflight: Preflight
     genes: int
+    needs: Needs
     warnings: tuple[Problem, ...] = ()
 
 
 @dataclass(slots=True)
-class _Folders:
+class Folders:
     """Where the models are that were found: (field, folder), and (field, name, folder) each."""
 
     base: tuple[str, Path] | None = None
     parents: list[tuple[str, str, Path]] = field(default_factory=list)
 
 
-def validate(document: object, settings: Settings) -> Accepted:
-    """Check a parsed document against everything that can be known without reading weights.
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """All that can be told of a document without reading weights.
 
-    Raises:
-        Invalid: with every problem that was found, each with its field path.
+    Args:
+        problems: everything that is wrong with it.
+        folders: models that were found.
+        spec: None where its form is wrong.
+        preflight: None where there is no base.
+        space: None where nothing can be searched.
+        needs: None where the sizes are not known.
     """
+
+    problems: tuple[Problem, ...]
+    folders: Folders
+    spec: SearchSpec | None = None
+    preflight: Preflight | None = None
+    space: SearchSpace | None = None
+    needs: Needs | None = None
+
+    @property
+    def warnings(self) -> tuple[Problem, ...]:
+        """What is worth knowing and stops nothing."""
+        found = self.preflight.warnings if self.preflight else ()
+        return (*found, *(self.needs.shortages() if self.needs else ()))
+
+
+def examine(document: object, settings: Settings, find: Find) -> Examined:
+    """Check a parsed document against everything that can be known without reading weights."""
     problems: list[Problem] = []
     spec = _attempt(lambda: parse_spec(document), problems)
     raw = document if isinstance(document, dict) else {}
     problems += _method_problems(raw)
     problems += _optimizer_problems(raw)
     problems += _objective_problems(raw, settings)
-    folders = _find_models(raw, settings, problems)
+    folders = _find_models(raw, find, problems)
     found = _preflight(folders, problems)
     space = _space(spec, found, problems)
-    if space is None or spec is None or found is None or found.layout is None:
-        raise Invalid(list(dict.fromkeys(problems)))
-    problems += _misuses(spec, space.dim)
-    problems += _too_small(spec, space)
-    if problems or folders.base is None:
-        raise Invalid(list(dict.fromkeys(problems)))
-    submission = Submission(
-        spec=_pinned(spec, folders),
-        layout=found.layout,
-        zoo=Zoo(
-            base=str(folders.base[1]),
-            parents=tuple((name, str(folder)) for _, name, folder in folders.parents),
-            dtype=found.dtype if spec.dtype == "auto" else spec.dtype,
-        ),
-        directions=harness.directions(spec.objectives, settings.tasks),
-        task_folders=tuple(str(folder) for folder in settings.tasks),
-        facts={
-            "genes": space.dim,
-            "parameters": found.parameters,
-            "memory_bytes": found.memory_bytes,
-            "checkpoint_bytes": found.checkpoint_bytes,
-            "warnings": [warning.model_dump() for warning in found.warnings],
-            "hub": _from_hub(spec, folders),
-        },
+    if space is not None and spec is not None and found is not None and found.layout is not None:
+        problems += _misuses(spec, space.dim)
+        problems += _too_small(spec, space)
+    return Examined(
+        tuple(dict.fromkeys(problems)),
+        folders,
+        spec,
+        found,
+        space,
+        _needs(spec, found, settings) if spec and found and found.layout else None,
     )
-    return Accepted(submission, found, space.dim, tuple(found.warnings))
 
 
-def _places(folders: _Folders) -> dict[str, Path]:
+def validate(document: object, settings: Settings) -> Accepted:
+    """Turn a parsed document into a submission.
+
+    Raises:
+        Invalid: with every problem that was found, each with its field path.
+    """
+    examined = examine(document, settings, partial(locate, settings=settings))
+    match examined:
+        case Examined(
+            problems=(),
+            folders=Folders(base=(_, base), parents=parents),
+            spec=SearchSpec() as spec,
+            preflight=Preflight(layout=Layout() as layout) as found,
+            space=SearchSpace() as space,
+            needs=Needs() as needs,
+        ):
+            submission = Submission(
+                spec=_pinned(spec, examined.folders),
+                layout=layout,
+                zoo=Zoo(
+                    base=str(base),
+                    parents=tuple((name, str(folder)) for _, name, folder in parents),
+                    dtype=found.dtype if spec.dtype == "auto" else spec.dtype,
+                ),
+                directions=harness.directions(spec.objectives, settings.tasks),
+                task_folders=tuple(str(folder) for folder in settings.tasks),
+                facts={
+                    "genes": space.dim,
+                    "parameters": found.parameters,
+                    "memory_bytes": found.memory_bytes,
+                    "checkpoint_bytes": found.checkpoint_bytes,
+                    "warnings": [warning.model_dump() for warning in found.warnings],
+                    "hub": _from_hub(spec, examined.folders),
+                },
+            )
+            return Accepted(submission, found, space.dim, needs, examined.warnings)
+    raise Invalid(examined.problems)
+
+
+def _needs(spec: SearchSpec, found: Preflight, settings: Settings) -> Needs:
+    """Measured on the machine that answers; workers elsewhere may have more."""
+    return needs(
+        found,
+        memory=free_memory(),
+        disk_free_bytes=free_disk(settings.checkpoint_folder),
+        examples=harness.example_count(spec.objectives, settings.tasks),
+        evaluations=spec.budget.evaluations,
+    )
+
+
+def _places(folders: Folders) -> dict[str, Path]:
     base = {} if folders.base is None else {BASE: folders.base[1]}
     return base | {name: folder for _, name, folder in folders.parents}
 
 
-def _pinned(spec: SearchSpec, folders: _Folders) -> SearchSpec:
+def _pinned(spec: SearchSpec, folders: Folders) -> SearchSpec:
     """The spec with commits where it names branches or tags, which move."""
     places = _places(folders)
     base, *parents = (
@@ -127,7 +192,7 @@ def _pinned(spec: SearchSpec, folders: _Folders) -> SearchSpec:
     return spec.model_copy(update={"base": base, "parents": tuple(parents)})
 
 
-def _from_hub(spec: SearchSpec, folders: _Folders) -> dict[str, Any]:
+def _from_hub(spec: SearchSpec, folders: Folders) -> dict[str, Any]:
     """What was found for each Hub id: the commit of its revision, and the hashes of its files."""
     places = _places(folders)
     refs = ((BASE, spec.base), *((parent.name, parent) for parent in spec.parents))
@@ -208,25 +273,25 @@ def _objective_problems(raw: dict[Any, Any], settings: Settings) -> Sequence[Pro
     return harness.check(objectives, settings.tasks)
 
 
-def _find_models(raw: dict[Any, Any], settings: Settings, problems: list[Problem]) -> _Folders:
-    folders = _Folders()
+def _find_models(raw: dict[Any, Any], find: Find, problems: list[Problem]) -> Folders:
+    folders = Folders()
     base = _part(ModelRef, raw.get("base"))
     if base is not None:
-        folders.base = _attempt(partial(locate, base, "base", settings), problems)
+        folders.base = _attempt(partial(find, base, "base"), problems)
     parents = raw.get("parents")
     for index, value in enumerate(parents if isinstance(parents, list | tuple) else ()):
         parent = _part(Parent, value)
         if parent is None:
             continue
         at = f"parents[{index}]"
-        found = _attempt(partial(locate, parent, at, settings), problems)
+        found = _attempt(partial(find, parent, at), problems)
         if found is not None:
             path, folder = found
             folders.parents.append((path, parent.name, folder))
     return folders
 
 
-def _preflight(folders: _Folders, problems: list[Problem]) -> Preflight | None:
+def _preflight(folders: Folders, problems: list[Problem]) -> Preflight | None:
     """Compare the headers of all models that were found; nothing can be compared without a base."""
     if folders.base is None:
         return None
@@ -254,66 +319,3 @@ def _too_small(spec: SearchSpec, space: SearchSpace) -> Iterator[Problem]:
             "base, every parent, their average and warm starts"
         )
         yield Problem(field="budget.evaluations", message=message)
-
-
-def locate(ref: ModelRef, where: str, settings: Settings) -> tuple[str, Path]:
-    """The field that names a model's place, and its folder.
-
-    Raises:
-        Invalid: it is not in a model root, or not in the local Hub cache and not to be downloaded.
-    """
-    if ref.path is not None:
-        where = f"{where}.path"
-        return where, _in_roots(ref.path, where, settings.roots)
-    where = f"{where}.hub"
-    return where, hub.locate(ref.hub or "", ref.revision or "", where, allow=settings.hub_allow)
-
-
-def _in_roots(path: str, where: str, roots: Sequence[Path]) -> Path:
-    """A folder below one of the roots; links may not lead out of them.
-
-    What lies outside is not looked at, and the message does not tell whether it exists.
-    """
-    try:
-        candidates = [(root / path).resolve() for root in roots]
-    except (OSError, ValueError, RuntimeError):  # a NUL, a name too long, a loop of links
-        raise Invalid([Problem(field=where, message="is no path")]) from None
-    inside = [c for c in candidates if any(c.is_relative_to(root) for root in roots)]
-    listed = ", ".join(str(root) for root in roots)
-    folder = next((c for c in inside if _is_folder(c)), None)
-    if folder is None and len(inside) < len(candidates):
-        message = (
-            f"'{path}' leads outside of the model roots ({listed}); move the model there, or start "
-            "the server with its folder in NICHEMERGE_MODEL_ROOTS"
-        )
-        raise Invalid([Problem(field=where, message=message)])
-    if folder is None:
-        message = f"there is no folder '{path}' in the model roots ({listed})"
-        raise Invalid([Problem(field=where, message=message)])
-    _check_links(folder, where, roots)
-    return folder
-
-
-def _is_folder(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except OSError:
-        return False
-
-
-def _check_links(folder: Path, where: str, roots: Sequence[Path]) -> None:
-    """A file of the model may be a link, but not one out of the roots."""
-    try:
-        places = (folder, folder / TEMPLATES) if (folder / TEMPLATES).is_dir() else (folder,)
-        links = [e.path for place in places for e in os.scandir(place) if e.is_symlink()]
-    except OSError:
-        message = f"'{folder.name}' cannot be read by the server"
-        raise Invalid([Problem(field=where, message=message)]) from None
-    for link in links:
-        target = Path(link).resolve()
-        if not any(target.is_relative_to(root) for root in roots):
-            message = (
-                f"its file '{Path(link).name}' is a link that leads out of the model roots; "
-                "put the file itself there"
-            )
-            raise Invalid([Problem(field=where, message=message)])

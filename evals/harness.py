@@ -35,6 +35,8 @@ OWN_TASKS = Path(__file__).parent / "tasks"
 _FEWSHOT_SEED = 1234
 # lm-eval resamples 100,000 times in a pool of processes: too much for every candidate.
 _RESAMPLES = 100
+# Examples of a task whose data has not been loaded, for estimates.
+_UNKNOWN_COUNT = 1000
 # What can go wrong between a task's file and its data.
 _FAULTS = (OSError, ValueError, TypeError, LookupError, AttributeError, AssertionError, SyntaxError)
 
@@ -122,6 +124,18 @@ def directions(objectives: Sequence[Objective], folders: Sequence[Path]) -> dict
         objective.key: _spellings(find(objective.task, folders))[objective.metric]
         for objective in objectives
     }
+
+
+def example_count(objectives: Sequence[Objective], folders: Sequence[Path]) -> int:
+    """About how many examples a candidate is scored on; a task that does not tell counts 1000."""
+    count = 0
+    for name in dict.fromkeys(objective.task for objective in objectives):
+        try:
+            known = example_counts(find(name, folders))
+        except (UnknownName, Invalid):  # reported by `check`
+            known = {}
+        count += known.get(Split.SEARCH, _UNKNOWN_COUNT)
+    return count
 
 
 def find(name: str, folders: Sequence[Path]) -> TaskFile:

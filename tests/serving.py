@@ -20,7 +20,9 @@ from search.layout import Layout
 from search.outcome import Candidate, Infeasible, Scored
 from search.spec import parse_spec
 from tests.analytic import AnalyticFleet, declaration, scores, submission
+from workers.memory import Memory
 from workers.messages import Export, Exported, Job, Report, Surveyed, Timings
+from workers.needs import needs
 from workers.preflight import Preflight
 
 TOKEN = "a-token-of-thirty-two-characters"
@@ -31,7 +33,14 @@ def accept(document: object) -> Accepted:
     spec = parse_spec(document)
     found = Preflight(Layout(tensors=()), "float32", 72, 864, 288, (), ())
     given = dataclasses.replace(submission(), spec=spec)
-    return Accepted(given, found, genes=12)
+    asked = needs(
+        found,
+        memory=Memory(2**30),
+        disk_free_bytes=2**30,
+        examples=4,
+        evaluations=spec.budget.evaluations,
+    )
+    return Accepted(given, found, genes=12, needs=asked)
 
 
 def recorded(store: Store, outcomes: int = 9, *, of: int = 12, name: str = "analytic") -> str:

@@ -61,6 +61,7 @@ def save_llama(
     spread: float = 0.3,
     merges: Sequence[tuple[str, str]] = (),
     starts: bool = False,
+    learned: int | None = None,
 ) -> None:
     """A random Llama with a byte-level tokenizer; the embedding is tied to the head.
 
@@ -72,6 +73,7 @@ def save_llama(
         spread: of the weights.
         merges: of the tokenizer, in order.
         starts: whether it writes a start token before everything.
+        learned: seed of what it has learned since, a tenth of its weights; nothing when None.
     """
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
@@ -105,4 +107,10 @@ def save_llama(
         eos_token_id=1,
         pad_token_id=2,
     )
-    LlamaForCausalLM(config).to(getattr(torch, dtype)).save_pretrained(folder)
+    model = LlamaForCausalLM(config)
+    if learned is not None:
+        torch.manual_seed(learned)
+        with torch.no_grad():
+            for weight in model.parameters():
+                weight.add_(torch.randn_like(weight), alpha=0.1 * float(weight.std()))
+    model.to(getattr(torch, dtype)).save_pretrained(folder)

@@ -80,10 +80,14 @@ class Evaluated:
 
 @dataclass(frozen=True, slots=True)
 class Surveyed:
-    """sha256 of every weight file, by ``model/file``, and the geometry where it was asked for."""
+    """sha256 of every weight file, by ``model/file``, and the geometry where it was asked for.
+
+    ``warnings`` are (field, message) pairs of what is worth knowing of the parents.
+    """
 
     sha256: dict[str, str]
     geometry: Geometry | None
+    warnings: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,16 +5,19 @@ No weight is read, nothing that lies in a folder is run, and every problem is ga
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from search.layout import Layout, Tensor
 from search.problems import Problem
+from search.spec import BASE
 from workers.adapter import other_base
+from workers.chat_template import chat_template, difference
 from workers.folder import Folder, hub_name, is_merged, read_folder, read_parent, some, token_tables
 from workers.headers import BITS, Malformed
+from workers.licence import licence
+from workers.model_facts import Copied, ModelFacts, copied_from, facts_of
 from workers.vocabulary import alignment, read_vocabulary
 
 # Read differently, the same weights are another model.
@@ -28,9 +31,6 @@ _SHOULD_AGREE = (
     "rope_theta",
     "sliding_window",
 )
-_CARD_BYTES = 64 * 1024
-_HEADER = re.compile(r"---\n(.*?\n)---\n", re.S)
-_LICENCE = re.compile(r"^license:[ \t]*[\"']?([\w.+-]+)", re.M)
 _SIZES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
@@ -47,6 +47,8 @@ class Preflight:
         checkpoint_bytes: of one merged model in the base's dtype.
         problems: why nothing can be merged.
         warnings: what to know before merging.
+        models: base and parents, those whose headers could be read.
+        copied: tensors that the merged model has from the base as they are.
     """
 
     layout: Layout | None
@@ -56,6 +58,8 @@ class Preflight:
     checkpoint_bytes: int
     problems: tuple[Problem, ...]
     warnings: tuple[Problem, ...]
+    models: tuple[ModelFacts, ...] = ()
+    copied: tuple[Copied, ...] = ()
 
 
 def preflight(base: tuple[str, Path], parents: Sequence[tuple[str, str, Path]]) -> Preflight:
@@ -83,7 +87,18 @@ def preflight(base: tuple[str, Path], parents: Sequence[tuple[str, str, Path]]) 
         memory_bytes=ours.size_bytes + sum(f.size_bytes for _, _, f in theirs) + size,
         checkpoint_bytes=size,
         problems=(*problems, *tokenizer_problems),
-        warnings=(*warnings, *tokenizer_warnings, *_licences(base, parents)),
+        warnings=(
+            *warnings,
+            *tokenizer_warnings,
+            *_chat_templates(base, parents),
+            *_licences(base, parents),
+        ),
+        models=tuple(
+            facts_of(name, folder, ours)
+            for name, folder in ((BASE, ours), *((name, folder) for _, name, folder in theirs))
+            if folder.tensors
+        ),
+        copied=tuple(copied_from(ours)),
     )
 
 
@@ -213,24 +228,21 @@ def _tokenizers(
     return problems, warnings
 
 
-def _licences(
+def _chat_templates(
     base: tuple[str, Path], parents: Sequence[tuple[str, str, Path]]
 ) -> Iterator[Problem]:
-    ours = _licence(base[1])
+    ours = chat_template(base[1])
     for field, _, folder in parents:
-        licence = _licence(folder)
-        if licence and ours and licence != ours:
-            message = f"has licence {licence}, the base {ours}; a merge is bound by both"
+        if (message := difference(ours, chat_template(folder))) is not None:
             yield Problem(field=field, message=message)
 
 
-def _licence(folder: Path) -> str | None:
-    """What the model card's YAML header says, where there is one."""
-    try:
-        with (folder / "README.md").open(encoding="utf-8", errors="replace") as file:
-            text = file.read(_CARD_BYTES)
-    except OSError:
-        return None
-    header = _HEADER.match(text)
-    licence = _LICENCE.search(header[1]) if header else None
-    return licence[1] if licence else None
+def _licences(
+    base: tuple[str, Path], parents: Sequence[tuple[str, str, Path]]
+) -> Iterator[Problem]:
+    ours = licence(base[1])
+    for field, _, folder in parents:
+        stated = licence(folder)
+        if stated and ours and stated != ours:
+            message = f"has licence {stated}, the base {ours}; a merge is bound by both"
+            yield Problem(field=field, message=message)

@@ -13,33 +13,45 @@ from torch import Tensor
 
 from search.geometry import Geometry
 from search.layout import Layout
+from workers.diagnosis import examine_parents
 from workers.merge_method import is_finite
 from workers.messages import Rejected, Survey, Surveyed
 from workers.parents import Parents
+from workers.verdicts import refusals, remarks
 
 
 def survey(work: Survey, parents: Parents) -> Surveyed | Rejected:
-    """Check that all weights are finite, hash the files, and measure the geometry where asked.
+    """Check all weights, hash the files, and measure the geometry where asked.
 
     All models are walked together, tensor by tensor, so that no two of them have to fit in memory.
 
     Returns:
-        `Rejected` with one problem per tensor that holds NaN or infinity.
+        `Rejected` with one problem per tensor that holds NaN or infinity, or with those parents
+        that cannot be merged with the base, before anything is spent on them.
     """
     layout = parents.layout
     cuts = _cuts(layout) if work.needs_geometry else {}
     problems: list[tuple[str, str]] = []
     grams: list[NDArray[np.float64]] = []
+    examination = examine_parents(parents)
     for name in (tensor.name for tensor in layout.tensors):
         tensors = {model: parents.tensor(model, name) for model in parents.folders}
         problems += _not_finite(name, tensors, parents)
-        if work.needs_geometry and not problems:
+        if problems:
+            continue
+        examination.see(name, tensors)
+        if work.needs_geometry:
             grams += gram(list(tensors.values()), cuts[name])
     if problems:
         files = ", ".join(dict.fromkeys(file for file, _ in problems))
         return Rejected(f"weights are not finite in {files}", tuple(problems))
+    diagnoses = list(enumerate(examination.diagnoses()))
+    refused = tuple((f"parents[{i}]", text) for i, one in diagnoses for text in refusals(one))
+    if refused:
+        return Rejected("a parent cannot be merged with the base", refused)
     geometry = Geometry(np.array(layout.grid()), np.stack(grams)) if work.needs_geometry else None
-    return Surveyed(dict(weight_hashes(parents)), geometry)
+    warnings = tuple((f"parents[{i}]", text) for i, one in diagnoses for text in remarks(one))
+    return Surveyed(dict(weight_hashes(parents)), geometry, warnings)
 
 
 def gram(tensors: list[Tensor], cuts: list[int]) -> Iterator[NDArray[np.float64]]:

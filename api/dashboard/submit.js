@@ -168,6 +168,7 @@ export class SubmitPage {
       ["parameters of the model", format.amount(answer.parameters)],
       ["memory of a worker", format.bytes(answer.memory_bytes)],
       ["size of a checkpoint", format.bytes(answer.checkpoint_bytes)],
+      ...expected(answer.needs),
     ];
     fill(
       this.result,
@@ -177,7 +178,9 @@ export class SubmitPage {
         { class: "facts" },
         figures.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))),
       ),
+      answer.needs && h("p", { class: "muted" }, `Estimated from ${answer.needs.basis}.`),
       list(answer.warnings, "warning"),
+      list(copied(answer.copied), "warning"),
     );
   }
 
@@ -190,6 +193,23 @@ export class SubmitPage {
     );
   }
 }
+
+/** What a search would take, as far as it can be estimated. */
+function expected(needs) {
+  if (!needs) return [];
+  return [
+    ["memory that is free here", format.bytes(needs.host_free_bytes)],
+    ["a candidate takes about", format.seconds(needs.candidate_s)],
+    ["the budget takes about", format.duration(needs.search_s)],
+  ];
+}
+
+/** Tensors that are not merged, as lines of a list. */
+const copied = (entries) =>
+  (entries ?? []).map(({ reason, tensors }) => ({
+    field: tensors.length > 1 ? `${tensors[0]} and ${tensors.length - 1} more` : tensors[0],
+    message: `copied from the base: ${reason}`,
+  }));
 
 /** 128 random bits in hex; `crypto.randomUUID` exists only on https and localhost. */
 const randomKey = () =>

@@ -10,6 +10,7 @@ from fastapi.responses import StreamingResponse
 
 from api.documents import parse_json, parse_yaml
 from api.events import TooManyViewers
+from api.preflight_views import preflight_fields
 from api.problem_details import Refusal, documented
 from api.progress import FINAL, Progress
 from api.reading import Reading
@@ -109,15 +110,12 @@ def _validate(here: Service, document: object) -> Validation:
         accepted = here.check(document)
     except Invalid as invalid:
         return Validation(valid=False, problems=list(invalid.problems))
-    found = accepted.preflight
     return Validation(
         valid=True,
         problems=[],
-        genes=accepted.genes,
-        parameters=found.parameters,
-        memory_bytes=found.memory_bytes,
-        checkpoint_bytes=found.checkpoint_bytes,
         warnings=list(accepted.warnings),
+        genes=accepted.genes,
+        **preflight_fields(accepted.preflight, accepted.needs),
     )
 
 

@@ -249,6 +249,8 @@ class Store:
             "sha256": surveyed.sha256,
             "geometry": codec.pack_geometry(surveyed.geometry),
         }
+        warnings = [{"field": field, "message": text} for field, text in surveyed.warnings]
+        body = {"warnings": warnings} if warnings else {}
         earlier = select(surveys.c.search_id).where(surveys.c.search_id == search_id)
 
         def write(connection: Connection) -> int | None:
@@ -256,7 +258,7 @@ class Store:
             if connection.scalar(earlier) is not None:
                 return None
             connection.execute(insert(surveys).values(row))
-            connection.execute(_new_event(search_id, seq, "surveyed", {}))
+            connection.execute(_new_event(search_id, seq, "surveyed", body))
             return seq
 
         return self._database.write(write)

@@ -83,6 +83,8 @@ def test_validation_says_the_same_without_starting(client: TestClient, document:
     good = client.post(f"{SPEC}:validate", json=document).json()
     assert good["valid"]
     assert (good["genes"], good["memory_bytes"]) == (12, 864)
+    assert good["needs"]["disk_bytes"] == 288
+    assert "one worker" in good["needs"]["basis"]
     bad = client.post(f"{SPEC}:validate", json={**document, "seed": -1})
     assert bad.status_code == 200
     assert bad.json()["problems"][0]["field"] == "seed"

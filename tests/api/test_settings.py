@@ -44,3 +44,15 @@ def test_the_token_is_never_shown() -> None:
     settings = Settings(api_token="canary-canary-canary")
     assert "canary" not in repr(settings)
     assert "canary" not in settings.model_dump_json()
+
+
+@pytest.mark.parametrize(
+    ("artifacts", "folder"),
+    [(None, "home/artifacts"), ("elsewhere", "elsewhere"), ("s3://bucket/merges", "home")],
+)
+def test_checkpoints_take_room_where_they_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, artifacts: str | None, folder: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = Settings(home=Path("home"), artifacts=artifacts)
+    assert settings.checkpoint_folder.resolve() == tmp_path / folder

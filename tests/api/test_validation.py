@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from api import hub
 from api.catalogue import models
+from api.locating import locate
 from api.settings import Settings
-from api.validation import locate, validate
+from api.validation import validate
 from search.problems import Invalid, Problem
 from search.spec import ModelRef
 from tests.tiny import make_model, tensors
@@ -84,6 +85,16 @@ def test_a_good_spec_becomes_a_submission(document: Any, settings: Settings, hom
     assert accepted.genes == 2
     assert accepted.preflight.parameters == sum(t.size for t in tensors().values())
     assert accepted.preflight.memory_bytes >= 4 * accepted.preflight.checkpoint_bytes
+
+
+def test_what_it_would_take_is_told_beside_what_there_is(document: Any, settings: Settings) -> None:
+    needs = validate(document, settings).needs
+    assert needs.place == "mmap"
+    assert needs.disk_bytes == validate(document, settings).preflight.checkpoint_bytes
+    assert needs.disk_free_bytes > 0
+    assert needs.free.host_bytes > needs.host_bytes + needs.mapped_bytes
+    assert "1000 examples" in needs.estimate.basis  # nm_pairs has no data to count
+    assert needs.search_s == pytest.approx(40 * needs.estimate.candidate_s, rel=0.5)
 
 
 def test_everything_that_is_wrong_comes_at_once(document: Any, settings: Settings) -> None:

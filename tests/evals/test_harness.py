@@ -49,6 +49,14 @@ def test_the_catalogue_lists_tasks_with_metrics_directions_and_counts(lab: Any) 
     ]
 
 
+def test_examples_are_counted_once_a_task_and_guessed_where_nobody_knows(lab: Any) -> None:
+    def count(*keys: str) -> int:
+        return harness.example_count([objective(key) for key in keys], [lab.tasks])
+
+    assert count("t_text/bits_per_byte", "t_text/word_perplexity") == 21
+    assert count("t_text/bits_per_byte", "t_nowhere/acc") == 1021
+
+
 def test_the_catalogue_leaves_unusable_files_out(add_task: Callable[..., Path]) -> None:
     add_task("t_bad", unsafe_code=True)
     names = [info.name for info in harness.catalogue([add_task("t_good")])]

@@ -357,11 +357,15 @@ def test_what_a_pattern_costs_is_not_its_authors_to_choose(base: Path, tmp_path:
 def test_an_adapter_is_surveyed_and_counted_by_its_own_file(
     base: Path, tmp_path: Path, edit_weights: Callable[..., None]
 ) -> None:
-    tensors = factors()
+    tensors = {name: 0.1 * tensor for name, tensor in factors().items()}  # as training would
     adapter = save_adapter(tmp_path / "adapter", tensors)
     found = check(base, adapter)
     model = found.checkpoint_bytes
     assert found.memory_bytes == 2 * model + sum(t.nbytes for t in tensors.values())
+    assert [facts.architecture for facts in found.models] == [
+        "LlamaForCausalLM",
+        "LoRA on LlamaForCausalLM",
+    ]
     surveyed = survey(Survey(needs_geometry=True), opened(base, adapter))
     assert isinstance(surveyed, Surveyed)
     assert set(surveyed.sha256) == {"base/model.safetensors", "p0/adapter_model.safetensors"}

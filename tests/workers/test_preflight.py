@@ -360,6 +360,54 @@ def test_another_dtype_is_worth_a_warning(make_zoo: MakeZoo, edit_weights: Edit)
     assert "stored in bfloat16, the base in float32" in found.warnings[0].message
 
 
+def test_every_model_is_described(make_zoo: MakeZoo) -> None:
+    zoo = make_zoo("qwen2", "bfloat16")
+    (folder(zoo) / "chat_template.jinja").write_text("{{ messages }}")
+    (folder(zoo) / "README.md").write_text("---\nlicense: mit\n---\n")
+    base, one, two = check(zoo).models
+    assert (base.name, one.name, two.name) == ("base", "one", "two")
+    assert base.architecture == "Qwen2ForCausalLM"
+    assert (base.dtype, base.tied, base.licence) == ("bfloat16", True, None)
+    assert base.parameters == check(zoo).parameters
+    assert base.size_bytes == 2 * base.parameters
+    assert [model.chat_template for model in (base, one, two)] == ["none", "its own", "none"]
+    assert one.licence == "mit"
+
+
+def test_another_chat_template_is_worth_a_warning(make_zoo: MakeZoo) -> None:
+    zoo = make_zoo()
+    for path in (Path(zoo.base), folder(zoo)):
+        (path / "chat_template.jinja").write_text("{{ messages }}")
+    (folder(zoo, "two") / "chat_template.jinja").write_text("{{ messages[0] }}")
+    found = check(zoo)
+    assert [warning.field for warning in found.warnings] == ["parents[1].path"]
+    assert "has a chat template of its own" in found.warnings[0].message
+    assert [model.chat_template for model in found.models] == [
+        "the base's",
+        "the base's",
+        "its own",
+    ]
+
+
+def test_what_is_copied_from_the_base_is_told_with_the_reason(
+    make_zoo: MakeZoo, edit_weights: Edit
+) -> None:
+    zoo = make_zoo("qwen2")
+    assert check(zoo).copied == ()
+    more = {
+        "model.rotary_emb.inv_freq": torch.ones(4),
+        "model.position_ids": torch.arange(4),
+        "lm_head.weight": torch.zeros(32, 16),
+    }
+    edit_weights(Path(zoo.base), lambda state: state.update(more))
+    found = check(zoo)
+    assert found.problems == ()
+    reasons = {copied.tensors: copied.reason for copied in found.copied}
+    assert "a buffer" in reasons[("model.rotary_emb.inv_freq",)]
+    assert "whole numbers" in reasons[("model.position_ids",)]
+    assert "tied" in reasons[("lm_head.weight",)]
+
+
 def test_licences_that_differ_are_worth_a_warning(make_zoo: MakeZoo) -> None:
     zoo = make_zoo()
     card = "---\nlicense: {}\ntags: [a]\n---\n# A model\n"

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.tiny import save_llama
 from tests.workers.tiny_zoo import make_zoo
 from workers.merge_method import is_finite
 from workers.messages import Rejected, Survey, Surveyed, Zoo
@@ -84,6 +85,45 @@ def test_a_value_that_is_not_finite_is_named_with_model_file_and_tensor(
     assert file == "p1/model.safetensors"
     assert "'model.layers.1.mlp.up_proj.weight'" in message
     assert words in message
+
+
+def test_a_parent_of_another_pre_training_is_refused_before_anything_is_evaluated(
+    zoo: Zoo,
+) -> None:
+    save_llama(Path(zoo.parents[1][1]), seed=99, dtype="bfloat16")
+    rejected = look(zoo, needs_geometry=False)
+    assert isinstance(rejected, Rejected)
+    ((field, message),) = rejected.problems
+    assert field == "parents[1]"
+    assert "another pre-training" in message
+
+
+def test_a_locked_parent_is_refused(zoo: Zoo) -> None:
+    file = Path(zoo.parents[0][1]) / "model.safetensors"
+    weights = load_file(file)
+    basis = torch.randn(8, 8, generator=torch.Generator().manual_seed(0))
+    value, output = (f"model.layers.0.self_attn.{part}_proj.weight" for part in "vo")
+    changed = basis @ weights[value].float().view(2, 8, 32)
+    weights[value] = changed.view(16, 32).bfloat16()
+    changed = weights[output].float().view(32, 4, 8) @ basis.inverse()
+    weights[output] = changed.view(32, 32).bfloat16()
+    save_file(weights, file, metadata={"format": "pt"})
+    rejected = look(zoo, needs_geometry=True)
+    assert isinstance(rejected, Rejected)
+    assert [field for field, _ in rejected.problems] == ["parents[0]"]
+    assert "is locked: v_proj and o_proj" in rejected.problems[0][1]
+
+
+def test_a_duplicate_and_a_copy_of_the_base_are_worth_a_warning(zoo: Zoo) -> None:
+    names = ("base", "one", "again", "same")
+    folders = (zoo.base, zoo.parents[0][1], zoo.parents[0][1], zoo.base)
+    doubled = Zoo(zoo.base, tuple(zip(names, folders, strict=True))[1:], zoo.dtype)
+    surveyed = look(doubled, needs_geometry=False)
+    assert isinstance(surveyed, Surveyed)
+    (again, same) = surveyed.warnings
+    assert again[0] == "parents[1]"
+    assert "the same weights as 'one'" in again[1]
+    assert same == ("parents[2]", "is the base itself, to the last bit; it adds nothing to a merge")
 
 
 def test_large_finite_weights_whose_sum_overflows_are_finite() -> None:

@@ -18,10 +18,10 @@ from workers.messages import Zoo
 
 
 def make_zoo(folder: Path, *, dtype: str = "float32", parents: int = 2) -> Zoo:
-    """Base and parents, each of its own random weights; the embedding is tied to the head."""
+    """A base of random weights and parents that have learned a little; heads are tied."""
     names = ["base", *(f"p{index}" for index in range(parents))]
-    for seed, name in enumerate(names):
-        save_llama(folder / name, seed=seed, dtype=dtype)
+    for learned, name in enumerate(names):
+        save_llama(folder / name, seed=0, dtype=dtype, learned=learned or None)
     return Zoo(str(folder / "base"), tuple((n, str(folder / n)) for n in names[1:]), dtype)
 
 

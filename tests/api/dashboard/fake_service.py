@@ -24,10 +24,12 @@ from api.schemas import (
     CandidatePage,
     CheckpointView,
     Command,
+    CopiedView,
     FrontView,
     MethodView,
     MetricView,
     ModelView,
+    NeedsView,
     OptimizerView,
     ParameterView,
     SearchDetail,
@@ -189,6 +191,13 @@ def _searches(app: FastAPI, service: FakeService) -> None:
             valid=not problems, problems=problems, genes=84, parameters=1_830_000,
             memory_bytes=36_600_000, checkpoint_bytes=7_320_000,
             warnings=[Problem(field="parents[1].path", message="has no licence file")],
+            copied=[CopiedView(reason="a buffer", tensors=["model.rotary.inv_freq"])],
+            needs=NeedsView(
+                place="mmap", host_bytes=7_320_000, mapped_bytes=29_280_000,
+                host_free_bytes=16 * 2**30, device_bytes=0, device_free_bytes=0,
+                disk_bytes=7_320_000, disk_free_bytes=2**40, merge_s=0.004, forward_s=0.7,
+                candidate_s=0.7, search_s=90, basis="0.04 GB merged at 10 GB/s",
+            ),
         )  # fmt: skip
 
     @app.post("/v1/searches", status_code=201)

@@ -20,6 +20,7 @@ def submit(page: Page, base_url: str, spec: str | None = None) -> str:
         text.fill(spec)
     page.get_by_role("button", name="Check").click()
     expect(page.get_by_text("This spec is fine")).to_be_visible()
+    expect(page.get_by_text("the budget takes about")).to_be_visible()
     page.get_by_role("button", name="Start the search").click()
     page.wait_for_url(re.compile(r"#/searches/"))
     return page.url.partition("#/searches/")[2].partition("?")[0]

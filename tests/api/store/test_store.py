@@ -231,6 +231,13 @@ def test_events_page_and_leave_outcomes_out_if_asked(store: Store, search_id: st
     assert [event.kind for event in notes] == ["surveyed", "extend", "checkpoint_requested"]
 
 
+def test_what_a_survey_warns_of_is_in_its_event(store: Store, search_id: str) -> None:
+    warning = ("parents[1]", "has the same weights as 'one'")
+    store.record_survey(search_id, Surveyed({"base/model": "ab"}, None, (warning,)))
+    (event,) = store.events(search_id)
+    assert event.body == {"warnings": [dict(zip(("field", "message"), warning, strict=True))]}
+
+
 def test_heads_tell_the_newest_event_of_every_search(store: Store, search_id: str) -> None:
     other = store.create_search(submission(seed=1))
     store.append(search_id, "pause")
