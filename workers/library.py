@@ -14,6 +14,7 @@ from search.problems import Invalid, Problem
 from workers.folder import embeddings
 from workers.memo import Memo
 from workers.merge_method import Given, NotMergeable, Sources, is_finite, methods
+from workers.spellings import in_our_words
 
 StateDict = Mapping[str, Tensor]
 
@@ -34,7 +35,7 @@ def merge_state_dicts(
     parents have. Tensors that are not floating point are the base's.
 
     Args:
-        method: name of a merge method.
+        method: name of a merge method, ours or that of a published program (`workers.spellings`).
         base: may be None for methods that do not use it, and for those with the flag
             ``task_vectors``, which then is false.
         parents: one state dict each; a mapping also names them, which random masks depend on.
@@ -48,6 +49,7 @@ def merge_state_dicts(
         Invalid: parameters or state dicts that do not fit.
         NotMergeable: the result does not exist or is not finite.
     """
+    method, parameters = in_our_words(method, parameters or {})
     chosen = methods[method]
     named = parents if isinstance(parents, Mapping) else _numbered(parents)
     if "base" in named:

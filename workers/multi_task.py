@@ -35,5 +35,5 @@ def multi_task_vector(sources: Sources, kind: MultiTaskVector) -> Callable[[Tens
     """
     if kind == "sum":
         return lambda deltas: deltas.sum(0)
-    ties = whole_ties(sources, _DENSITY)
+    ties = whole_ties(sources, (_DENSITY,) * len(sources.parents))
     return lambda deltas: ties.merged(deltas, "sum")

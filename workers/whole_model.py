@@ -97,7 +97,7 @@ def order_statistics(
 
 
 def thresholds(
-    sources: Sources, density: float, kinds: tuple[Kind, ...] = get_args(Kind)
+    sources: Sources, density: float | Sequence[float], kinds: tuple[Kind, ...] = get_args(Kind)
 ) -> tuple[float, ...]:
     """For each parent the magnitude from which on entries are among its largest in the model.
 
@@ -106,20 +106,24 @@ def thresholds(
 
     Args:
         sources: any tensor of the model.
-        density: fraction of all entries, in (0, 1]; every entry reaches the threshold at 1.
+        density: fraction of all entries, in (0, 1], of every parent or of each; every entry reaches
+            the threshold at 1.
         kinds: of the tensors that count.
     """
     tensors = [tensor for tensor in sources.model() if tensor.kind in kinds]
     size = sum(tensor.base.numel() for tensor in tensors)
-    place = size - int(size * density) - 1
-    if place < 0:
-        return (0.0,) * len(sources.parents)
+    fractions = density if isinstance(density, Sequence) else [density] * len(sources.parents)
+    places = [size - int(size * fraction) - 1 for fraction in fractions]
+    if max(places) < 0:
+        return (0.0,) * len(places)
     rows = order_statistics(
         lambda: (finite_deltas(part).abs_() for part in blocks(tensors)),
-        [[place]] * len(sources.parents),
+        [[max(place, 0)] for place in places],
         dtype=common_dtype(tensors),
     )
-    return tuple(threshold for (threshold,) in rows)
+    return tuple(
+        threshold if place >= 0 else 0.0 for place, (threshold,) in zip(places, rows, strict=True)
+    )
 
 
 def common_dtype(tensors: Iterable[Sources]) -> torch.dtype:

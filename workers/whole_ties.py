@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from workers.directions import add_directions
 from workers.merge_method import Sources
+from workers.task_vectors import NO_WEIGHT
 from workers.whole_model import blocks, by_element, finite_deltas, thresholds
 
 MergeFunc = Literal["mean", "sum", "max"]
@@ -27,21 +29,30 @@ class WholeTies:
     thresholds: tuple[float, ...]
     tied: float
 
-    def merged(self, deltas: Tensor, merge_func: MergeFunc) -> Tensor:
+    def merged(
+        self, deltas: Tensor, merge_func: MergeFunc, weight: Sequence[float] | None = None
+    ) -> Tensor:
         """(elements,) of the merged task vector.
 
         Args:
             deltas: (parents, elements) task vectors; left as they are.
             merge_func: what becomes of the kept entries of the elected sign: their mean, their sum,
                 or the largest of them.
+            weight: for each parent, multiplies its entries after the vote; the mean divides by the
+                weights of those that take part. Without, as with 1 for each, the paper's.
         """
         kept = _trimmed(deltas, self.thresholds)
         sign = kept.sum(0).sign_()
         sign.masked_fill_(sign == 0, self.tied)
         agreeing = (kept * sign).clamp_min_(0.0)
+        weights = torch.ones(len(deltas)) if weight is None else torch.tensor(weight)
+        weights = weights.to(deltas).unsqueeze(1)
+        votes = (agreeing != 0) * weights
+        agreeing *= weights
         match merge_func:
             case "mean":
-                total = agreeing.sum(0) / agreeing.count_nonzero(0).clamp_min_(1)
+                voters = votes.sum(0)
+                total = agreeing.sum(0) / voters.masked_fill_(voters.abs() < NO_WEIGHT, 1.0)
             case "sum":
                 total = agreeing.sum(0)
             case "max":
@@ -49,7 +60,7 @@ class WholeTies:
         return total * sign
 
 
-def whole_ties(sources: Sources, density: float) -> WholeTies:
+def whole_ties(sources: Sources, density: Sequence[float]) -> WholeTies:
     """How to merge task vectors by the programs of the TIES paper.
 
     Yadav et al. 2023 (arXiv:2306.01708), Algorithm 1: each parent keeps the largest entries of its
@@ -59,27 +70,38 @@ def whole_ties(sources: Sources, density: float) -> WholeTies:
 
     Args:
         sources: any tensor of the model.
-        density: fraction of the whole model that is kept, in (0, 1].
+        density: for each parent, the fraction of its whole model that is kept, in (0, 1].
 
     Raises:
         NotMergeable: a tensor of the model is not finite.
     """
-    return sources.remember_model(("whole_ties", density), lambda: _look(sources, density))
+    what = ("whole_ties", tuple(density))
+    return sources.remember_model(what, lambda: _look(sources, density))
 
 
 def add_whole_ties(
-    out: Tensor, sources: Sources, *, density: float, merge_func: MergeFunc, scaling: float
+    out: Tensor,
+    sources: Sources,
+    *,
+    weight: Sequence[float],
+    density: Sequence[float],
+    merge_func: MergeFunc,
+    scaling: float,
 ) -> None:
-    """Write the base plus ``scaling`` times the merged task vector into ``out``."""
+    """Write the base plus ``scaling`` times the merged task vector into ``out``.
+
+    The merged task vector is kept, so that a search over ``scaling`` alone costs no vote.
+    """
 
     def find() -> tuple[Tensor, ...]:
         ties = whole_ties(sources, density)
-        return by_element(sources, 1, lambda deltas: ties.merged(deltas, merge_func)[None])
+        return by_element(sources, 1, lambda deltas: ties.merged(deltas, merge_func, weight)[None])
 
-    add_directions(out, sources, ("whole_ties", density, merge_func), find, (scaling,))
+    what = ("whole_ties", tuple(density), tuple(weight), merge_func)
+    add_directions(out, sources, what, find, (scaling,))
 
 
-def _look(sources: Sources, density: float) -> WholeTies:
+def _look(sources: Sources, density: Sequence[float]) -> WholeTies:
     limits = thresholds(sources, density)
     balance = sum(
         int(_trimmed(finite_deltas(part), limits).sum(0).sign().sum())

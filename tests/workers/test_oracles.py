@@ -14,17 +14,16 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from tests.workers.mergekit.folders import merged_from, save_models
-from tests.workers.whole_models import sources_of
 from workers import merge_state_dicts
 from workers.methods.consensus import tall_masks
-from workers.whole_ties import add_whole_ties
+from workers.spellings import in_our_words
 
 ORACLES = Path(__file__).parents[1] / "oracles"
 CASES: dict[str, dict[str, Any]] = {
     case["id"]: case for case in json.loads((ORACLES / "manifest.json").read_text())["cases"]
 }
 CONFIGS = [name for name, case in CASES.items() if case["method"].startswith("mergekit_config")]
-PARTS = ("ties_whole_vector", "tall_mask")
+PARTS = ("tall_mask",)
 EXACT = [
     name
     for name, case in CASES.items()
@@ -46,44 +45,13 @@ def inputs(case: dict[str, Any]) -> Models:
     return models
 
 
-# How the published code of a method spells it, where that is not our spelling.
-SPELLINGS: dict[str, tuple[str, dict[str, str], dict[str, Any]]] = {
-    "breadcrumbs_original": (
-        "breadcrumbs",
-        {"top_k_keep": "density", "top_k_remove": "gamma", "scaling": "lambda"},
-        {"scope": "row"},
-    ),
-    "pcb": ("pcb", {"lambdas": "lambda"}, {}),
-    "twin_merging": ("twin", {}, {}),
-    "ramplus_tl": ("ramplus", {}, {"scope": "tensor"}),
-    "sce_official": ("sce", {}, {"compat": "paper"}),
-}
-# What cases only say about the reference.
-REMARKS = {"num_blocks", "optimizer", "linear_keys", "exclude", "shared"}
-VALUES = {"mean of angles (degrees)": "angles"}
-
-
-def method(case: dict[str, Any]) -> str:
-    return SPELLINGS[case["method"]][0] if case["method"] in SPELLINGS else str(case["method"])
-
-
-def parameters(case: dict[str, Any]) -> dict[str, Any]:
-    _, names, fixed = SPELLINGS.get(case["method"], ("", {}, {}))
-    given = {
-        key.removeprefix("per_model."): VALUES.get(str(value), value)
-        for key, value in case["params"].items()
-        if key not in REMARKS
-    }
-    return {names.get(key, key): value for key, value in given.items()} | fixed
-
-
 def merge(case: dict[str, Any], **overruled: Any) -> dict[str, Tensor]:
     models = inputs(case)
     base = models.pop("base", None)
-    settings = parameters(case)
+    settings = dict(case["params"])
     if "router_logits" in models:  # what twin takes is the router's answer
         settings["weight"] = models.pop("router_logits")[""].softmax(0).tolist()
-    return merge_state_dicts(method(case), base, models, settings | overruled)
+    return merge_state_dicts(case["method"], base, models, settings | overruled)
 
 
 def cases_of(part: str) -> list[str]:
@@ -128,23 +96,6 @@ def test_the_comparison_notices_a_slightly_different_merge(identifier: str) -> N
         compare(case, {name: tensor * 1.02 + 0.01 for name, tensor in merged.items()})
 
 
-@pytest.mark.parametrize("identifier", cases_of("ties_whole_vector"))
-def test_ties_over_the_whole_model_equals_the_reference(identifier: str) -> None:
-    case = CASES[identifier]
-    models = inputs(case)
-    base = models.pop("base")
-    merged = {name: torch.empty_like(tensor) for name, tensor in base.items()}
-    for name, sources in sources_of(base, models).items():
-        add_whole_ties(
-            merged[name],
-            sources,
-            density=case["params"]["top_k_percent"] / 100,
-            merge_func=case["params"]["merge_func"],
-            scaling=case["params"]["scaling"],
-        )
-    compare(case, merged)
-
-
 @pytest.mark.parametrize("identifier", cases_of("tall_mask"))
 def test_tall_masks_equal_the_reference(identifier: str) -> None:
     case = CASES[identifier]
@@ -175,7 +126,8 @@ def test_what_twin_adds_of_a_parent_equals_the_reference() -> None:
 def test_a_gamma_that_drops_nothing_drops_nothing() -> None:
     case = CASES["breadcrumbs_mergekit_gamma_bug"]
     models = inputs(case)
-    base, given = models.pop("base"), parameters(case)
+    base = models.pop("base")
+    _, given = in_our_words("breadcrumbs", case["params"])
     merged = merge_state_dicts("breadcrumbs", base, models, given)
     del given["gamma"]
     ties = merge_state_dicts("breadcrumbs", base, models, {**given, "gamma": 0.0})
@@ -187,17 +139,14 @@ def test_a_gamma_that_drops_nothing_drops_nothing() -> None:
 def test_magnitudes_decide_probabilities_as_in_the_reference(identifier: str) -> None:
     case = CASES[identifier]
     per_entry = case["params"]["rescale"] != "l1"
-    given = {
-        "density": case["params"]["density"],
-        "epsilon": case["params"]["epsilon"],
-        "rescale": "1/probability" if per_entry else "l1",
-    }
     delta, seeds = inputs(case)["delta"][""], case["extra"]["seeds"]
     probability = load_file(ORACLES / case["expected"])["keep_prob"]
     kept, mean = torch.zeros_like(delta), torch.zeros_like(delta)
     base = {"delta": torch.zeros_like(delta)}
     for seed in range(seeds):
-        merged = merge_state_dicts("della_linear", base, [{"delta": delta}], given, seed=seed)
+        merged = merge_state_dicts(
+            "della_linear", base, [{"delta": delta}], case["params"], seed=seed
+        )
         survivors = merged["delta"] != 0
         factor = merged["delta"][survivors] / delta[survivors]
         if per_entry:
@@ -224,7 +173,7 @@ def test_random_masks_have_the_statistics_of_the_reference(identifier: str) -> N
     base = {"delta": torch.zeros_like(delta)}
     for seed in range(seeds):
         merged = merge_state_dicts(
-            "dare_linear", base, [{"delta": delta}], parameters(case), seed=seed
+            "dare_linear", base, [{"delta": delta}], case["params"], seed=seed
         )["delta"]
         survivors = merged != 0
         factor = merged[survivors] / delta[survivors]

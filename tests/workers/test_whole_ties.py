@@ -11,12 +11,24 @@ from tests.workers.whole_models import sources_of
 from workers.whole_ties import MergeFunc, add_whole_ties, whole_ties
 
 
-def ties(deltas: list[list[float]], density: float, merge_func: MergeFunc) -> Tensor:
+def ties(
+    deltas: list[list[float]],
+    density: float,
+    merge_func: MergeFunc,
+    weight: list[float] | None = None,
+) -> Tensor:
     base = {"w": torch.zeros(len(deltas[0]))}
     parents = {str(n): {"w": torch.tensor(delta)} for n, delta in enumerate(deltas)}
     out = torch.empty_like(base["w"])
     sources = sources_of(base, parents)["w"]
-    add_whole_ties(out, sources, density=density, merge_func=merge_func, scaling=2.0)
+    add_whole_ties(
+        out,
+        sources,
+        weight=weight or [1.0] * len(deltas),
+        density=[density] * len(deltas),
+        merge_func=merge_func,
+        scaling=2.0,
+    )
     return out
 
 
@@ -46,4 +58,11 @@ def test_without_any_majority_minus_is_kept() -> None:
 def test_the_whole_model_is_looked_at_once() -> None:
     base, parent = {"w": torch.zeros(3)}, {"w": torch.arange(3.0)}
     sources = sources_of(base, {"one": parent})["w"]
-    assert whole_ties(sources, 0.5) is whole_ties(sources, 0.5)
+    assert whole_ties(sources, [0.5]) is whole_ties(sources, [0.5])
+
+
+@pytest.mark.parametrize(("merge_func", "expected"), [("mean", 3.5), ("sum", 3.5), ("max", 3.0)])
+def test_weights_count_after_the_vote(merge_func: MergeFunc, expected: float) -> None:
+    # 4 and 2 outvote -5 whatever their weights: 0.75 * 4 + 0.25 * 2, by weights that sum to 1
+    merged = ties([[4.0], [2.0], [-5.0]], 1.0, merge_func, weight=[0.75, 0.25, 9.0])
+    assert merged.item() == 2 * expected

@@ -61,7 +61,9 @@ def test_it_scales_what_ties_makes_of_the_whole_model() -> None:
     merged = merge("lines", alpha=0.5, beta=0.0, multi_task_vector="ties sum top-20%")
     sources = sources_of(BASE, {str(n): parent for n, parent in enumerate(PARENTS)})
     for name, tensor in sources.items():
-        ties = whole_ties(tensor, 0.2).merged(tensor.deltas().flatten(1), "sum")
+        ties = whole_ties(tensor, [0.2] * len(tensor.parents)).merged(
+            tensor.deltas().flatten(1), "sum"
+        )
         assert_close(merged[name], BASE[name] + 0.5 * ties.view(BASE[name].shape))
 
 
