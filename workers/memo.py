@@ -8,13 +8,11 @@ from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar
 
 import numpy as np
-import psutil
 from torch import Tensor
 
 Kept = TypeVar("Kept")
 
-# Of the memory that is free when the parents are opened. Several workers share a machine.
-_SHARE = 8
+_BUDGET = 1 << 30
 _ENTRY = 200  # bytes of a key and its place
 
 
@@ -24,11 +22,11 @@ class Memo:
     What does not fit is computed again whenever it is asked for: slower, never different.
 
     Args:
-        budget: in bytes; an eighth of the free memory when None.
+        budget: in bytes.
     """
 
-    def __init__(self, budget: int | None = None) -> None:
-        self.budget = psutil.virtual_memory().available // _SHARE if budget is None else budget
+    def __init__(self, budget: int = _BUDGET) -> None:
+        self.budget = budget
         self.size = 0
         self._kept: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
 

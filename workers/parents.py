@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from safetensors import safe_open
 from torch import Tensor
@@ -18,15 +19,22 @@ from workers.adapter import WEIGHTS
 from workers.folder import Folder, read_folder, read_parent, token_tables
 from workers.headers import Malformed
 from workers.memo import Memo
+from workers.memory import Memory
 from workers.messages import Zoo
+from workers.placement import placement
 from workers.vocabulary import Alignment, alignment
+
+# Of the free memory, for what merge methods remember. Several workers share a machine.
+_SHARE = 8
 
 
 class Parents:
     """Base and parents of one search, by name and tensor; ``base`` is a name like any other.
 
     On the CPU tensors are views of the files, which the page cache keeps resident and shares
-    between workers; on another device each is copied there when it is first needed, and stays.
+    between workers. On an accelerator they stay where there is room (see `placement`): there, in
+    pinned memory of the host, or in their files; from the latter two they are copied whenever they
+    are needed, one tensor at a time.
 
     A parent may be a LoRA adapter of the base. What it adapts is computed whenever it is asked for
     (2 * rank operations an element) and not kept, for it would take as much room as the base. It
@@ -68,7 +76,10 @@ class Parents:
         self._token_tables = token_tables(self.layout)
         self.kinds: dict[str, Kind] = {t.name: self.layout.kind(t) for t in self.layout.tensors}
         self.dtype: torch.dtype = getattr(torch, zoo.dtype)
-        self.memo = Memo()
+        memory = _memory(self.device)
+        size = sum(folder.size_bytes for folder in folders.values())
+        self.place = placement(size, base.size_bytes, memory)
+        self.memo = Memo((memory.device_bytes or memory.host_bytes) // _SHARE)
         self._blocks: tuple[Partition, tuple[Block, ...]] | None = None
         self._files: dict[Path, Any] = {}
         self._tensors: dict[tuple[str, str, str], Tensor] = {}
@@ -121,11 +132,17 @@ class Parents:
     def stored(self, model: str, name: str) -> Tensor:
         """A tensor as the files of the model have it, under the name that it has there."""
         key = (model, name, "stored")
-        if key not in self._tensors:
-            folder = self.folders[model]
-            file = WEIGHTS if folder.adapter is not None else folder.files[name]
-            self._tensors[key] = self._file(folder.path / file).get_tensor(name).to(self.device)
-        return self._tensors[key]
+        if key in self._tensors:
+            return self._tensors[key].to(self.device, non_blocking=True)
+        folder = self.folders[model]
+        file = WEIGHTS if folder.adapter is not None else folder.files[name]
+        tensor: Tensor = self._file(folder.path / file).get_tensor(name)
+        there = tensor.to(self.device)
+        if self.device.type == "cpu" or self.place == "gpu":
+            self._tensors[key] = there
+        elif self.place == "pinned":
+            self._tensors[key] = tensor.pin_memory()
+        return there
 
     def rearranges(self, model: str, name: str) -> bool:
         """Whether rows of a model's tensor are not where the base has them."""
@@ -157,3 +174,9 @@ class Parents:
         if path not in self._files:
             self._files[path] = self._open.enter_context(safe_open(path, framework="pt"))
         return self._files[path]
+
+
+def _memory(device: torch.device) -> Memory:
+    """What is free where a worker computes."""
+    host = psutil.virtual_memory().available
+    return Memory(host, torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0)
