@@ -324,7 +324,11 @@ class ParameterView(View):
 
 
 class MethodView(View):
-    """A merge method."""
+    """A merge method.
+
+    ``cost`` is what a candidate takes after the first: see ``search.method.Cost``. ``presets`` are
+    the parameters that ``compat`` stands for, by preset.
+    """
 
     name: str
     summary: str
@@ -332,6 +336,8 @@ class MethodView(View):
     uses_base: bool
     minimum_parents: int
     maximum_parents: int | None
+    cost: str
+    presets: dict[str, dict[str, float | bool | str]]
     parameters: list[ParameterView]
 
 

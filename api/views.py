@@ -235,12 +235,14 @@ def method_view(declaration: MethodDeclaration) -> MethodView:
         uses_base=declaration.uses_base,
         minimum_parents=declaration.minimum_parents,
         maximum_parents=declaration.maximum_parents,
+        cost=declaration.cost,
+        presets={name: dict(preset) for name, preset in declaration.presets.items()},
         parameters=[_parameter_view(parameter) for parameter in declaration.parameters],
     )
 
 
 def _parameter_view(parameter: Parameter) -> ParameterView:
-    searched = parameter.kind == "float"
+    searched, counted = parameter.kind == "float", parameter.kind in ("float", "integer")
     return ParameterView(
         name=parameter.name,
         description=parameter.description,
@@ -249,8 +251,8 @@ def _parameter_view(parameter: Parameter) -> ParameterView:
         default=parameter.default,
         low=finite(parameter.low) if searched else None,
         high=finite(parameter.high) if searched else None,
-        minimum=finite(parameter.minimum) if searched else None,
-        maximum=finite(parameter.maximum) if searched else None,
+        minimum=finite(parameter.minimum) if counted else None,
+        maximum=finite(parameter.maximum) if counted else None,
         log=parameter.log,
         choices=list(parameter.choices),
     )

@@ -57,7 +57,8 @@ function sameShape(models) {
 
 function parameters(method) {
   const floats = (method?.parameters ?? []).filter(
-    (parameter) => parameter.kind === "float" && parameter.low !== null && parameter.high !== null,
+    ({ kind, low, high, name }) =>
+      kind === "float" && low !== null && high !== null && !name.startsWith("lines_"),
   );
   if (floats.length === 0) return ["  parameters: {}"];
   const lines = floats.map((parameter, i) =>
