@@ -1,31 +1,36 @@
-"""The table of ``nichemerge bench``: workers on the playground, then the log and the optimizers."""
+"""The tables of ``nichemerge bench``: workers, the log, the optimizers, and merging by itself."""
 
 from __future__ import annotations
 
+import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 
 from api.bench import costs
 from api.settings import Settings
-from evals.playground import Playground, build
+from evals.playground import build
 from evals.suite import Split, Suite
-from search.layout import Layout
 from search.recipe import Recipe, mixture
-from search.space import SearchSpace
-from search.spec import Budget, ModelRef, OptimizerChoice, Parent, SearchSpec
-from workers.bench import Row, candidate_rows, merge_rows
+from workers.bench.candidates import candidate_rows
+from workers.bench.memory import MEASURED, Peak, peak_table, peaks
+from workers.bench.merging import LINEAR, Speed, default_methods, speed_table, speeds
+from workers.bench.peer import Beside, Peer, beside, beside_table, mergekit_command
+from workers.bench.tables import Row, machine
+from workers.bench.zoo import SIZES, write_zoo
 from workers.merge_method import methods
 from workers.messages import Zoo
-from workers.preflight import preflight
 
 _CANDIDATES = 8
 
 
 def measure(settings: Settings, *, counts: Sequence[int]) -> list[Row]:
-    """Seconds per candidate on a worker, merge bandwidth, and what the log and optimizers cost.
+    """Seconds per candidate on a worker, and what the log and optimizers cost.
 
     Args:
         settings: the playground is built in its home unless it is there.
@@ -35,10 +40,7 @@ def measure(settings: Settings, *, counts: Sequence[int]) -> list[Row]:
     parents = tuple((name, str(folder)) for name, folder in playground.parents.items())
     zoo = Zoo(str(playground.base), parents, "float32")
     suite = Suite(tuple(playground.objectives), Split.SEARCH, (str(playground.tasks),))
-    found = preflight(("base", playground.base), ())
     rows = candidate_rows(zoo, suite, _mixtures(tuple(playground.parents)))
-    if found.layout is not None:
-        rows += merge_rows(zoo, _one_of_each_method(playground, found.layout))
     with tempfile.TemporaryDirectory(dir=settings.home) as folder:
         rows += [
             Row(cost.what, cost.seconds * 1000, "ms", f"{cost.outcomes:,} outcomes")
@@ -47,23 +49,82 @@ def measure(settings: Settings, *, counts: Sequence[int]) -> list[Row]:
     return rows
 
 
+@dataclass(frozen=True, slots=True)
+class Merging:
+    """What merging costs at one size, in one dtype.
+
+    Args:
+        models: that were merged, in words.
+        machine: that merged them, in words.
+        speeds: of the methods.
+        peaks: of memory; none where the system does not tell.
+        beside: mergekit on the same merges; none where it was not asked for.
+    """
+
+    models: str
+    machine: str
+    speeds: Sequence[Speed]
+    peaks: Sequence[Peak]
+    beside: Sequence[Beside] = ()
+
+    def text(self) -> str:
+        """As Markdown."""
+        parts = [f"{self.models}; {self.machine}", speed_table(self.speeds)]
+        if self.peaks:
+            parts.append(peak_table(self.peaks))
+        if self.beside:
+            parts.append(beside_table(self.beside))
+        return "\n\n".join(parts)
+
+    def document(self) -> dict[str, Any]:
+        """As JSON."""
+        return asdict(self)
+
+
+def measure_merging(
+    settings: Settings,
+    *,
+    parameters: str,
+    dtype: str,
+    threads: int | None = None,
+    names: Sequence[str] = (),
+    peer: bool = False,
+) -> Merging:
+    """Merge random models that are made on the spot, and removed afterwards.
+
+    Args:
+        settings: models are written to its home, mergekit is installed there.
+        parameters: how many the models have, as in ``SIZES``.
+        dtype: float32 or bfloat16.
+        threads: that merge; as many as torch would use when None.
+        names: of methods; all but those that prepare for minutes when there are none.
+        peer: whether mergekit merges as well.
+
+    Raises:
+        PeerFailed: mergekit could not be installed, or did not merge.
+        UnknownName: no such method.
+    """
+    chosen = [methods[name].name for name in names or default_methods()]
+    if threads is not None:
+        torch.set_num_threads(threads)
+    settings.home.mkdir(parents=True, exist_ok=True)
+    command = mergekit_command(settings.home / "peers") if peer else None
+    with tempfile.TemporaryDirectory(dir=settings.home) as folder:
+        zoo = write_zoo(Path(folder), SIZES[parameters], dtype=dtype)
+        os.sync()  # what is still on its way to the disk would slow down whatever is first
+        found = Merging(
+            models=f"{len(zoo.parents)} parents of {parameters} parameters in {dtype}",
+            machine=machine(),
+            speeds=speeds(zoo, chosen),
+            peaks=peaks(zoo, [name for name in MEASURED if name == LINEAR or name in chosen]),
+        )
+        if command is not None:
+            with Peer(command, base=zoo.base, threads=torch.get_num_threads()) as process:
+                found = replace(found, beside=beside(zoo, process))
+    return found
+
+
 def _mixtures(names: tuple[str, ...]) -> list[Recipe]:
     rng = np.random.default_rng(0)
     weights = rng.uniform(0.2, 0.8, size=(_CANDIDATES, len(names)))
     return [mixture(names, tuple(row.tolist())) for row in weights]
-
-
-def _one_of_each_method(playground: Playground, layout: Layout) -> Iterator[Recipe]:
-    """Every method that takes these parents, with its defaults."""
-    for method in methods:
-        if method.declaration.takes(len(playground.parents)):
-            spec = SearchSpec(
-                name="bench",
-                base=ModelRef(path="base"),
-                parents=tuple(Parent(name=name, path=name) for name in playground.parents),
-                method=method.name,
-                objectives=tuple(playground.objectives),
-                optimizer=OptimizerChoice(name="uniform"),
-                budget=Budget(evaluations=1),
-            )
-            yield SearchSpace(method.declaration, spec, layout).decode([])

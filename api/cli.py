@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -479,25 +479,87 @@ def score(
         out.out(f"{view.key}  {score_text(view)}  ({view.count} examples)")
 
 
-@app.command()
+bench_app = typer.Typer(invoke_without_command=True)
+app.add_typer(bench_app, name="bench")
+
+
+@bench_app.callback()
 def bench(
+    context: typer.Context,
     rows: Annotated[
         int, typer.Option(help="Outcomes in the longest log that is measured.", min=1001)
     ] = 100_000,
     as_json: Json = False,
 ) -> None:
-    """Measure merging, scoring and the log on this machine, on the playground."""
+    """Measure scoring, the log and merging on this machine; merge measures merging alone."""
+    if context.invoked_subcommand is not None:
+        return
     with _explained():
         from dataclasses import asdict
 
-        from api.benchmark import measure
-        from workers.bench import machine, table
+        from api.benchmark import measure, measure_merging
+        from workers.bench.tables import machine, table
 
-        found = measure(_settings(), counts=(1000, rows))
+        settings = _settings()
+        found = measure(settings, counts=(1000, rows))
+        merging = [
+            measure_merging(settings, parameters="138M", dtype=dtype)
+            for dtype in ("bfloat16", "float32")
+        ]
     if as_json:
-        _print({"machine": machine(), "rows": [asdict(row) for row in found]})
+        tables = {
+            "rows": [asdict(row) for row in found],
+            "merging": [m.document() for m in merging],
+        }
+        _print({"machine": machine(), **tables})
     else:
-        typer.echo(f"{table(found)}\n\n{machine()}")
+        typer.echo("\n\n".join([table(found), machine(), *(m.text() for m in merging)]))
+
+
+@bench_app.command("merge")
+def bench_merge(
+    parameters: Annotated[
+        Literal["138M", "1.1B"],
+        typer.Option(help="Size of the models; the larger ones take 9 GB of disk in bfloat16."),
+    ] = "138M",
+    dtype: Annotated[
+        Literal["bfloat16", "float32"], typer.Option(help="In which they are stored.")
+    ] = "bfloat16",
+    threads: Annotated[
+        int | None, typer.Option(help="Threads that merge; one per core by default.", min=1)
+    ] = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(help="A method to time; all that prepare quickly by default. Repeatable."),
+    ] = None,
+    peer: Annotated[
+        bool, typer.Option("--peer", help="Install mergekit beside, and time it on the same.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Measure merging on random models that are made on the spot, beside a plain copy."""
+    with _explained():
+        from api.benchmark import measure_merging
+        from search.registry import UnknownName
+        from workers.bench.peer import PeerFailed
+
+        try:
+            found = measure_merging(
+                _settings(),
+                parameters=parameters,
+                dtype=dtype,
+                threads=threads,
+                names=method or (),
+                peer=peer,
+            )
+        except UnknownName as error:
+            _fail(str(error), USAGE)
+        except PeerFailed as error:
+            _fail(str(error))
+    if as_json:
+        _print(found.document())
+    else:
+        typer.echo(found.text())
 
 
 # What the commands share

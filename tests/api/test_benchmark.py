@@ -1,0 +1,42 @@
+"""The tables of merging, from models that are made and removed on the way."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from api.benchmark import measure_merging
+from api.cli import main
+from api.settings import Settings
+from workers.bench.zoo import SIZES, Size
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setitem(SIZES, "0.3M", Size(2, 128, 192, 1, vocabulary=512))
+    return "0.3M"
+
+
+def test_speeds_and_peaks_are_measured_and_the_models_removed(tiny: str, tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path / "home")
+    found = measure_merging(settings, parameters=tiny, dtype="float32", names=["dare_ties"])
+    assert [speed.method for speed in found.speeds] == ["linear", "dare_ties"]
+    assert [peak.method for peak in found.peaks] == ["linear", "dare_ties"]
+    assert found.beside == ()
+    assert list(settings.home.iterdir()) == []
+    assert found.text().startswith("3 parents of 0.3M parameters in float32; ")
+    assert found.text().count("| dare_ties ") == 2
+    assert json.loads(json.dumps(found.document()))["speeds"][0]["times_linear"] == 1.0
+
+
+def test_an_unknown_method_is_told_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("NICHEMERGE_HOME", str(tmp_path / "home"))
+    with pytest.raises(SystemExit) as left:
+        main(["bench", "merge", "--method", "tiez"])
+    assert left.value.code == 2
+    assert "unknown merge method 'tiez'; did you mean 'ties'?" in capfd.readouterr().err.lower()
+    assert not (tmp_path / "home").exists()

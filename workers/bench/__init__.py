@@ -1,0 +1,1 @@
+"""How fast candidates are merged and scored here, and how far that is from the machine's limits."""
