@@ -97,7 +97,7 @@ def measure_merging(
         parameters: how many the models have, as in ``SIZES``.
         dtype: float32 or bfloat16.
         threads: that merge; as many as torch would use when None.
-        names: of methods; all but those that prepare for minutes when there are none.
+        names: of methods; all but those of cost class ``prepared`` when there are none.
         peer: whether mergekit merges as well.
 
     Raises:

@@ -530,7 +530,9 @@ def bench_merge(
     ] = None,
     method: Annotated[
         list[str] | None,
-        typer.Option(help="A method to time; all that prepare quickly by default. Repeatable."),
+        typer.Option(
+            help="A method to time; all but those of cost class prepared by default. Repeatable."
+        ),
     ] = None,
     peer: Annotated[
         bool, typer.Option("--peer", help="Install mergekit beside, and time it on the same.")
