@@ -14,7 +14,6 @@ import torch
 
 from workers.bench.merging import Workbench
 from workers.bench.tables import columns
-from workers.memo import Memo
 from workers.messages import Zoo
 from workers.resident import empty_model
 
@@ -71,7 +70,6 @@ def _peak(zoo: Zoo, name: str, candidates: int, threads: int) -> Peak:
     before = psutil.Process().memory_info().rss
     bench = Workbench(zoo)
     contender = bench.contender(name)
-    bench.parents.memo = Memo()  # with a budget, as a worker has it
     rng = np.random.default_rng(0)
     for _ in range(candidates):
         bench.materializer.materialize(contender.draw(rng))
