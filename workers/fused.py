@@ -95,7 +95,8 @@ def kernel(first, out, {_lists("xc", count)}):
 def band(count: int, *, vote: bool, normalize: bool) -> Kernel:
     """Entries of task vectors with ``low[k] < magnitude <= high[k]``.
 
-    The kernel takes (first, out, b, x0.., s0.., w0.., l0.., h0.., factor).
+    The kernel takes (first, out, b, x0.., s0.., w0.., limits, cuts, factor): from ``cuts[j]`` to
+    ``cuts[j + 1]`` the lows are ``limits[j, :n]``, the highs ``limits[j, n:]``.
     """
     keep = "".join(
         f"        v{k} = d{k} * s{k} if l{k} < abs(d{k}) <= h{k} else zero\n" for k in range(count)
@@ -105,7 +106,7 @@ def band(count: int, *, vote: bool, normalize: bool) -> Kernel:
 
 @functools.cache
 def top(count: int, *, vote: bool, normalize: bool) -> Kernel:
-    """As ``band``, without an upper end: (first, out, b, x0.., s0.., w0.., l0.., factor)."""
+    """As ``band``, without highs."""
     keep = "".join(
         f"        v{k} = d{k} * s{k} if abs(d{k}) > l{k} else zero\n" for k in range(count)
     )
@@ -142,9 +143,26 @@ def ranked(count: int, *, vote: bool, normalize: bool, unbiased: bool) -> Kernel
 
 def _sparse(count: int, keep: str, limits: str, vote: bool, normalize: bool) -> Kernel:
     """Sparse task vectors, weighted, voted on and summed; ``keep`` makes ``v{k}`` of ``d{k}``."""
-    parameters = _lists("x" + "sw" + limits, count)
-    loop = _loop(count, keep, vote=vote, normalize=normalize)
-    return _compile(f"def kernel(first, out, b, {parameters}, factor):\n{loop}")
+    arrays, scalars = _lists("x", count), _lists("sw", count)
+    loop = _compile(
+        f"def kernel(out, b, {arrays}, {scalars}, {_lists(limits, count)}, factor):\n"
+        + _loop(count, keep, vote=vote, normalize=normalize)
+    )
+    cut = ", ".join(f"x{k}[low:high]" for k in range(count))
+    here = ", ".join(f"limits[span, {column}]" for column in range(count * len(limits)))
+    return _compile(
+        f"""
+def kernel(first, out, b, {arrays}, {scalars}, limits, cuts, factor):
+    top = uint32(0)
+    for span in range(cuts.size - 1):
+        low, high = max(cuts[span] - first, 0), min(cuts[span + 1] - first, out.size)
+        if low < high:
+            part = loop(out[low:high], b[low:high], {cut}, {scalars}, {here}, factor)
+            top = part if part > top else top
+    return top
+""",
+        loop=loop,
+    )
 
 
 def _drawn(

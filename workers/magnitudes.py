@@ -12,7 +12,7 @@ from torch import Tensor
 from workers import fused
 from workers.merge_method import Sources
 from workers.ranking import ALL, NONE, Largest, Ranking, rank, spans
-from workers.task_vectors import NO_NORM, Pass, Rescale, TaskVectors
+from workers.task_vectors import NO_NORM, Rescale, TaskVectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +42,12 @@ class Band:
         make = fused.top if self._open else fused.band
         return make(count, vote=vote, normalize=normalize)
 
-    def passes(self, size: int) -> Sequence[Pass]:
+    def limits(self, size: int) -> tuple[Sequence[object], Sequence[object]]:
         sets = self.kept if self._open else (*self.kept, *self.dropped)
-        return [
-            (low, high, [np.float32(bound.above(low, torch.float32)) for bound in sets], ())
-            for low, high in spans(0, size, sets)
-        ]
+        parts = list(spans(0, size, sets))
+        rows = [[bound.above(low, torch.float32) for bound in sets] for low, _ in parts]
+        cuts = [low for low, _ in parts] + [size]
+        return (np.array(rows, np.float32), np.array(cuts, np.int64)), ()
 
     def arrays(self) -> Sequence[Tensor]:
         return ()

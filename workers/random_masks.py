@@ -12,7 +12,6 @@ from torch import Tensor
 from workers import fused
 from workers.merge_method import Sources
 from workers.noise import RANGE, Noise
-from workers.task_vectors import Pass
 
 _STEPS = 255  # of a rank that is kept in one byte
 # Tensors of fewer elements keep exact ranks: four bytes each cost nothing there.
@@ -26,24 +25,24 @@ class Chosen:
     Args:
         noise: keys of the tensor.
         offset: place of the first element in its tensor.
-        limits: for each parent, the probability in units of 1/RANGE.
+        below: for each parent, the probability in units of 1/RANGE.
     """
 
     noise: Noise
     offset: int
-    limits: tuple[int, ...]
+    below: tuple[int, ...]
 
     def survivors(self, parent: int, delta: Tensor, start: int) -> Tensor:
-        if self.limits[parent] >= RANGE:
+        if self.below[parent] >= RANGE:
             return delta
         draws = self.noise.draws(parent, self.offset + start, delta.numel(), delta.device)
-        return torch.where(draws < self.limits[parent], delta, 0.0)
+        return torch.where(draws < self.below[parent], delta, 0.0)
 
     def kernel(self, count: int, *, vote: bool, normalize: bool) -> fused.Kernel:
         return fused.chosen(count, vote=vote, normalize=normalize)
 
-    def passes(self, size: int) -> Sequence[Pass]:
-        return [(0, size, [np.uint32(limit) for limit in self.limits], _keys(self))]
+    def limits(self, size: int) -> tuple[Sequence[object], Sequence[object]]:  # noqa: ARG002 - all of it
+        return [np.uint32(limit) for limit in self.below], _keys(self)
 
     def arrays(self) -> Sequence[Tensor]:
         return ()
@@ -81,9 +80,8 @@ class Ranked:
     def kernel(self, count: int, *, vote: bool, normalize: bool) -> fused.Kernel:
         return fused.ranked(count, vote=vote, normalize=normalize, unbiased=self.unbiased)
 
-    def passes(self, size: int) -> Sequence[Pass]:
-        limits = [np.float32(value) for value in (*self.lows, *self.slopes)]
-        return [(0, size, limits, _keys(self))]
+    def limits(self, size: int) -> tuple[Sequence[object], Sequence[object]]:  # noqa: ARG002 - all of it
+        return [np.float32(value) for value in (*self.lows, *self.slopes)], _keys(self)
 
     def arrays(self) -> Sequence[Tensor]:
         return self.ranks
@@ -91,8 +89,8 @@ class Ranked:
 
 def chosen(sources: Sources, density: Sequence[float]) -> Chosen:
     """Keep each entry with the probability ``density``, to a resolution of 1/65,536."""
-    limits = tuple(min(RANGE, max(1, round(fraction * RANGE))) for fraction in density)
-    return Chosen(_noise(sources), sources.start, limits)
+    below = tuple(min(RANGE, max(1, round(fraction * RANGE))) for fraction in density)
+    return Chosen(_noise(sources), sources.start, below)
 
 
 def ranked(

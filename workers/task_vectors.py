@@ -91,15 +91,15 @@ class Sparsity(Protocol):
     def kernel(self, count: int, *, vote: bool, normalize: bool) -> fused.Kernel:
         """The compiled loop for ``count`` parents."""
 
-    def passes(self, size: int) -> Sequence[Pass]:
-        """Ranges of a tensor of ``size`` elements, and the kernel's scalars that hold there."""
+    def limits(self, size: int) -> tuple[Sequence[object], Sequence[object]]:
+        """What the kernel takes before and behind the common factor.
+
+        Args:
+            size: elements of the tensor.
+        """
 
     def arrays(self) -> Sequence[Tensor]:
         """What the kernel reads beside base and parents: flat, of the size of the tensor."""
-
-
-# (start, stop, limits, what follows the common factor)
-Pass = tuple[int, int, Sequence[object], Sequence[object]]
 
 
 def add_task_vectors(
@@ -142,9 +142,8 @@ def add_task_vectors(
         kernel = sparsity.kernel(len(weight), vote=vote, normalize=normalize)
         arrays = [tensor.view(-1) for tensor in (out, *tensors)] + [*sparsity.arrays()]
         common = [np.float32(value) for value in (*factors, *weight)]
-        for start, stop, limits, rest in sparsity.passes(out.numel()):
-            cut = [array[start:stop] for array in arrays]
-            fused.run(kernel, cut, (*common, *limits, np.float32(factor), *rest))
+        before, behind = sparsity.limits(out.numel())
+        fused.run(kernel, arrays, (*common, *before, np.float32(factor), *behind))
         return
     vectors = TaskVectors(out, sources)
     target = out.view(-1)
@@ -196,7 +195,10 @@ class TaskVectors:
 
     def magnitude(self, parent: int) -> Tensor:
         """(numel,) magnitudes of a task vector."""
-        return torch.cat([self.delta(parent, start).abs_() for start in self.starts])
+        magnitude = torch.empty_like(self._base, dtype=self._dtype)
+        for start in self.starts:
+            torch.abs(self.delta(parent, start), out=magnitude[start : start + self._block])
+        return magnitude
 
 
 def _elected(votes: Sequence[Tensor], weight: Sequence[float], *, normalize: bool) -> Tensor:
