@@ -337,12 +337,13 @@ def _parameter(name: str, description: str, *, high: float, per_parent: bool) ->
 _METHODS = [
     MethodView(
         name="linear", summary="Weighted sum of the parents.", source="Wortsman et al. 2022",
-        uses_base=False, minimum_parents=1, maximum_parents=None,
+        uses_base=False, minimum_parents=1, maximum_parents=None, cost="linear", presets={},
         parameters=[_parameter("weight", "share of each parent", high=1.5, per_parent=True)],
     ),
     MethodView(
         name="ties", summary="Trim, elect signs, and average what agrees.",
         source="Yadav et al. 2023", uses_base=True, minimum_parents=1, maximum_parents=None,
+        cost="vote", presets={"paper": {"scope": "model"}},
         parameters=[
             _parameter("weight", "multiplies each task vector", high=1.5, per_parent=True),
             _parameter("density", "fraction of entries kept", high=1.0, per_parent=True),
