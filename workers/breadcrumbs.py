@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from search.method import MethodDeclaration, Parameter
-from workers.magnitudes import band, rescaled
+from workers.magnitudes import band, band_scale
 from workers.merge_method import MergeFunction, Sources
 from workers.task_vectors import (
     DENSITY,
@@ -17,6 +17,7 @@ from workers.task_vectors import (
     add_task_vectors,
     normalize,
     rescale,
+    rescaled,
 )
 
 _GAMMA = Parameter(
@@ -79,7 +80,7 @@ def breadcrumbs(*, vote: bool) -> MergeFunction:
             sources,
             kept,
             weight=weight,
-            scale=rescaled(sources, kept, density, rescale),
+            scale=rescaled(rescale, density, lambda i: band_scale(sources, kept, i)),
             vote=vote,
             normalize=normalize,
             lambda_=lambda_,

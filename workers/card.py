@@ -12,9 +12,9 @@ import yaml
 from search.outcome import Scores
 from search.recipe import Recipe
 from workers.folder import hub_name
+from workers.licence import licence
 from workers.messages import Zoo
 
-_CARD_BYTES = 1 << 20
 _SIGMAS = 1.96  # of a normal distribution: 95 % lie within
 
 
@@ -45,7 +45,9 @@ def model_card(
         is_adapter: whether this is an adapter and no checkpoint.
     """
     used = ["base", *(name for name in recipe.parents if name != "base")]
-    licences = {models[name]: licence(folder) for name, folder in _folders(zoo) if name in used}
+    licences = {
+        models[name]: licence(Path(folder)) for name, folder in _folders(zoo) if name in used
+    }
     metadata: dict[str, Any] = {
         "base_model": [models[name].partition("@")[0] for name in used],
         "base_model_relation": "merge",
@@ -109,22 +111,6 @@ def public_names(zoo: Zoo, given: object) -> dict[str, str]:
     plain = {"base": Path(zoo.base).name, **{name: name for name, _ in zoo.parents}}
     plain |= {name: hub for name, path in _folders(zoo) if (hub := hub_name(Path(path)))}
     return {name: str(known.get(name, label)) for name, label in plain.items()}
-
-
-def licence(folder: str) -> str | None:
-    """What the model card in a folder states, or None."""
-    card = Path(folder) / "README.md"
-    if not card.is_file() or card.stat().st_size > _CARD_BYTES:
-        return None
-    parts = card.read_text(encoding="utf-8", errors="replace").split("---\n", 2)
-    if len(parts) < 3 or parts[0].strip():
-        return None
-    try:
-        metadata = yaml.safe_load(parts[1])
-    except (yaml.YAMLError, RecursionError):
-        return None
-    stated = metadata.get("license") if isinstance(metadata, dict) else None
-    return stated if isinstance(stated, str) else None
 
 
 def _folders(zoo: Zoo) -> tuple[tuple[str, str], ...]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from workers.directions import add_deltas
 from workers.merge_method import Sources
 from workers.row_sum import Axis, weighted_vectors
 from workers.weighted_sum import weighted_sum
@@ -16,8 +17,6 @@ def combine(
 ) -> None:
     """Write the sum of coefficient times parent, or base plus coefficient times task vector.
 
-    No task vector is ever stored: the base takes what the coefficients leave of 1.
-
     Args:
         out: receives the merged tensor.
         sources: base and parents.
@@ -25,8 +24,7 @@ def combine(
         around_base: of task vectors, added to the base.
     """
     if around_base:
-        tensors, factors = [sources.base, *sources.parents], [1.0 - sum(coefficients)]
-        weighted_sum(out, tensors, [*factors, *coefficients])
+        add_deltas(out, sources, coefficients)
     else:
         weighted_sum(out, sources.parents, coefficients)
 

@@ -14,11 +14,11 @@ from workers.task_vectors import (
     LAMBDA,
     WEIGHT,
     Rescale,
-    Sparsity,
     add_task_vectors,
     l1_scale,
     normalize,
     rescale,
+    rescaled,
 )
 
 
@@ -66,23 +66,14 @@ def dare(*, vote: bool) -> MergeFunction:
             sources,
             mask,
             weight=weight,
-            scale=_scales(sources, mask, density, rescale),
+            scale=rescaled(
+                rescale,
+                density,
+                lambda i: l1_scale(sources, mask, i) if density[i] < 1.0 else 1.0,
+            ),
             vote=vote,
             normalize=normalize,
             lambda_=lambda_,
         )
 
     return merge
-
-
-def _scales(
-    sources: Sources, mask: Sparsity, density: Sequence[float], rescale: Rescale
-) -> Sequence[float]:
-    match rescale:
-        case "none":
-            return [1.0] * len(density)
-        case "1/density":
-            return [1.0 / fraction for fraction in density]
-    return [
-        l1_scale(sources, mask, i) if fraction < 1.0 else 1.0 for i, fraction in enumerate(density)
-    ]

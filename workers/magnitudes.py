@@ -12,7 +12,7 @@ from torch import Tensor
 from workers import fused
 from workers.merge_method import Sources
 from workers.ranking import ALL, NONE, Largest, Ranking, rank, spans
-from workers.task_vectors import NO_NORM, Rescale, TaskVectors
+from workers.task_vectors import NO_NORM, TaskVectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,20 +87,8 @@ def ranking(sources: Sources, parent: int) -> Ranking:
     )
 
 
-def rescaled(
-    sources: Sources, chosen: Band, density: Sequence[float], rescale: Rescale
-) -> list[float]:
-    """For each parent, what makes up for the entries outside of its band."""
-    match rescale:
-        case "none":
-            return [1.0] * len(density)
-        case "1/density":
-            return [1.0 / fraction for fraction in density]
-    return [_l1_scale(sources, chosen, parent) for parent in range(len(density))]
-
-
-def _l1_scale(sources: Sources, chosen: Band, parent: int) -> float:
-    """What gives a band the L1 norm of the whole task vector."""
+def band_scale(sources: Sources, chosen: Band, parent: int) -> float:
+    """What gives a parent's band the L1 norm of its whole task vector; costs no pass."""
     kept, dropped = chosen.kept[parent], chosen.dropped[parent]
     if kept is ALL and dropped is NONE:
         return 1.0

@@ -8,7 +8,7 @@ happens in one pass: compiled (``workers.fused``), or as tensor expressions over
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, Protocol
 
 import numpy as np
@@ -135,8 +135,7 @@ def add_task_vectors(
     factors = [w * s for w, s in zip(weight, scale, strict=True)]
     factor = lambda_
     if normalize and not vote:
-        divisor = sum(weight)
-        factor = lambda_ / (divisor if abs(divisor) >= NO_WEIGHT else 1.0)
+        factor = lambda_ / common_divisor(weight)
     tensors = [sources.base, *sources.parents]
     if fused.fits(out, tensors):
         kernel = sparsity.kernel(len(weight), vote=vote, normalize=normalize)
@@ -157,10 +156,32 @@ def add_task_vectors(
         write(target[start : start + base.numel()], total.mul_(factor).add_(base))
 
 
+def common_divisor(weight: Sequence[float]) -> float:
+    """Sum of the weights, or 1 where that is nothing: what mergekit divides by."""
+    total = sum(weight)
+    return total if abs(total) >= NO_WEIGHT else 1.0
+
+
+def rescaled(rescale: Rescale, density: Sequence[float], l1: Callable[[int], float]) -> list[float]:
+    """For each parent, what makes up for the entries that were dropped.
+
+    Args:
+        rescale: how.
+        density: for each parent, the fraction that is kept.
+        l1: the factor that gives a parent's survivors the L1 norm of its whole task vector.
+    """
+    match rescale:
+        case "none":
+            return [1.0] * len(density)
+        case "1/density":
+            return [1.0 / fraction for fraction in density]
+    return [l1(parent) for parent in range(len(density))]
+
+
 def l1_scale(sources: Sources, sparsity: Sparsity, parent: int) -> float:
     """The factor that gives the survivors the L1 norm of the whole task vector.
 
-    A pass over base and parent.
+    A pass over base and parent, on expressions: several times as slow as the merge itself.
     """
     vectors = TaskVectors(sources.base, sources)
     before = after = 0.0

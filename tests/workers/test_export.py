@@ -14,7 +14,7 @@ from evals.suite import Suite
 from search.outcome import Score
 from search.recipe import Recipe, mixture
 from tests.workers.tiny_zoo import make_suite, make_zoo
-from workers.card import licence, model_card
+from workers.card import model_card
 from workers.export import export
 from workers.messages import Export, Exported, Zoo
 from workers.resident import Resident
@@ -169,23 +169,6 @@ def test_accuracies_agree_exactly_and_likelihoods_to_five_digits(
     expected = {"t/acc": score(1, 0), "t/bits": score(-200, -3)}
     arrays = {key: np.array(values, dtype=np.float32) for key, values in found.items()}
     assert disagreements(expected, arrays) == words
-
-
-@pytest.mark.parametrize(
-    ("card", "expected"),
-    [
-        ("---\nlicense: apache-2.0\n---\n# A model", "apache-2.0"),
-        ("---\nlicense: [mit, apache-2.0]\n---\n", None),
-        ("---\n[[[\n---\n", None),
-        ("# A model\n---\nlicense: mit\n---\n", None),
-        ("---\n" + "[" * 2000 + "\n---\n", None),
-    ],
-)
-def test_licences_are_read_from_model_cards(
-    tmp_path: Path, card: str, expected: str | None
-) -> None:
-    (tmp_path / "README.md").write_text(card)
-    assert licence(str(tmp_path)) == expected
 
 
 @pytest.mark.parametrize(("last", "expected"), [("mit", "mit"), ("gpl-3.0", None)])

@@ -13,7 +13,7 @@ from torch import Tensor
 from search.method import Parameter
 from workers.breadcrumbs import breadcrumbs, declaration
 from workers.merge_method import Sources, merge_method
-from workers.task_vectors import Rescale
+from workers.task_vectors import NO_NORM, Rescale, common_divisor, rescaled
 from workers.weighted_sum import weighted_sum
 
 _DECLARATION = declaration(
@@ -77,12 +77,9 @@ def merge(
         )
         for parent, fractions in enumerate(zip(density, gamma, strict=True))
     ]
-    total = sum(weight)
-    factor = lambda_ / (total if normalize and abs(total) >= 1e-8 else 1.0)
-    coefficients = [
-        factor * w * _scale(sources, parent, band, density[parent], rescale)
-        for parent, (w, band) in enumerate(zip(weight, bands, strict=True))
-    ]
+    factor = lambda_ / (common_divisor(weight) if normalize else 1.0)
+    scales = rescaled(rescale, density, lambda i: _l1_scale(sources, i, bands[i]))
+    coefficients = [factor * w * scale for w, scale in zip(weight, scales, strict=True)]
     weighted_sum(out, (sources.base, *bands), (1.0, *coefficients))
 
 
@@ -102,11 +99,6 @@ def _band_of_rows(
     return delta.masked_fill_(~inside, 0.0)
 
 
-def _scale(sources: Sources, parent: int, band: Tensor, density: float, rescale: Rescale) -> float:
-    match rescale:
-        case "none":
-            return 1.0
-        case "1/density":
-            return 1.0 / density
+def _l1_scale(sources: Sources, parent: int, band: Tensor) -> float:
     norm = float(band.abs().sum())
-    return float(sources.delta(parent).abs().sum()) / norm if norm > 1e-7 else 1.0
+    return float(sources.delta(parent).abs().sum()) / norm if norm > NO_NORM else 1.0

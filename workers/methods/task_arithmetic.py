@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from search.method import MethodDeclaration, Parameter
+from workers.directions import add_deltas
 from workers.merge_method import Sources, merge_method
-from workers.task_vectors import LAMBDA, NO_WEIGHT, normalize
-from workers.weighted_sum import weighted_sum
+from workers.task_vectors import LAMBDA, common_divisor, normalize
 
 _DECLARATION = MethodDeclaration(
     name="task_arithmetic",
@@ -37,12 +37,6 @@ _DECLARATION = MethodDeclaration(
 def task_arithmetic(
     out: Tensor, sources: Sources, *, weight: Sequence[float], normalize: bool, lambda_: float
 ) -> None:
-    """Base plus lambda times the sum of weight times (parent - base).
-
-    Summed as coefficients of base and parents, so that no difference is ever stored, and weights
-    that leave nothing of the base give exactly the parents' sum.
-    """
-    total = sum(weight)
-    divisor = total if normalize and abs(total) >= NO_WEIGHT else 1.0
-    factors = [lambda_ * w / divisor for w in weight]
-    weighted_sum(out, [sources.base, *sources.parents], [1.0 - sum(factors), *factors])
+    """Base plus lambda times the sum of weight times (parent - base)."""
+    divisor = common_divisor(weight) if normalize else 1.0
+    add_deltas(out, sources, [lambda_ * w / divisor for w in weight])

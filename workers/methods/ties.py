@@ -8,7 +8,7 @@ from typing import Literal
 from torch import Tensor
 
 from search.method import MethodDeclaration, Parameter
-from workers.magnitudes import band, rescaled
+from workers.magnitudes import band, band_scale
 from workers.merge_method import Sources, merge_method
 from workers.task_vectors import (
     DENSITY,
@@ -18,6 +18,7 @@ from workers.task_vectors import (
     add_task_vectors,
     normalize,
     rescale,
+    rescaled,
 )
 from workers.whole_ties import MergeFunc, add_whole_ties
 
@@ -84,7 +85,7 @@ def ties(
         sources,
         trimmed,
         weight=weight,
-        scale=rescaled(sources, trimmed, density, rescale),
+        scale=rescaled(rescale, density, lambda i: band_scale(sources, trimmed, i)),
         vote=True,
         normalize=normalize,
         lambda_=lambda_,
