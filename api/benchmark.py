@@ -23,7 +23,7 @@ from workers.bench.merging import LINEAR, Speed, default_methods, speed_table, s
 from workers.bench.peer import Beside, Peer, beside, beside_table, mergekit_command
 from workers.bench.tables import Row, machine
 from workers.bench.zoo import SIZES, write_zoo
-from workers.merge_method import methods
+from workers.merging.merge_method import methods
 from workers.messages import Zoo
 
 _CANDIDATES = 8

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from api.schemas import ModelView
-from workers.preflight import preflight
+from workers.planning.preflight import preflight
 
 _DEPTH = 4
 _MOST = 500

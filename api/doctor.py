@@ -16,12 +16,12 @@ from api.validation import Examined, examine
 from search.problems import Invalid, Problem
 from search.registry import suggestion
 from search.spec import ModelRef
-from workers.diagnosis import Diagnosis, examine_parents
+from workers.checkpoints.parents import Parents
+from workers.checkpoints.writing import Files
+from workers.doctor.diagnosis import Diagnosis, examine_parents
+from workers.doctor.realign import NotAligned, write_aligned
+from workers.doctor.verdicts import refusals, remarks
 from workers.messages import Zoo
-from workers.parents import Parents
-from workers.realign import NotAligned, write_aligned
-from workers.verdicts import refusals, remarks
-from workers.writing import Files
 
 
 def report(text: bytes, beside: Path, settings: Settings, *, weights: bool = False) -> DoctorReport:

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from api.schemas import DiagnosisView, DoctorReport, FiguresView, NeedsView
 from api.terminal import duration, size_text
-from workers.folder import some
+from workers.checkpoints.folder import some
 
 _MODELS = (
     "model",

@@ -10,7 +10,7 @@ from api import hub
 from api.settings import Settings
 from search.problems import Invalid, Problem
 from search.spec import ModelRef
-from workers.vocabulary import TEMPLATES
+from workers.checkpoints.vocabulary import TEMPLATES
 
 
 def locate(ref: ModelRef, where: str, settings: Settings) -> tuple[str, Path]:

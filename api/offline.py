@@ -23,10 +23,10 @@ from search.recipe import Recipe
 from search.registry import UnknownName, suggestion
 from search.spec import BASE, DType, problems_of
 from workers.merge_folder import Written, merge_into_folder
-from workers.merge_method import methods
 from workers.mergekit import Configuration, parse_configuration, recipe_of
+from workers.merging.merge_method import methods
 from workers.messages import Zoo
-from workers.preflight import preflight
+from workers.planning.preflight import preflight
 
 
 class FolderScore(ScoreView):

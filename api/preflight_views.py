@@ -13,11 +13,11 @@ from api.schemas import (
     NeedsView,
     finite,
 )
-from workers.diagnosis import Diagnosis
-from workers.figures import Figures
-from workers.model_facts import Copied, ModelFacts
-from workers.needs import Needs
-from workers.preflight import Preflight
+from workers.checkpoints.model_facts import Copied, ModelFacts
+from workers.doctor.diagnosis import Diagnosis
+from workers.doctor.figures import Figures
+from workers.planning.needs import Needs
+from workers.planning.preflight import Preflight
 
 
 def preflight_fields(found: Preflight, needs: Needs | None) -> dict[str, Any]:

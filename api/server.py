@@ -19,7 +19,7 @@ from api.settings import Settings
 from api.store import Store
 from search.method import MethodDeclaration
 from workers.fleet import Fleet, FleetDown
-from workers.merge_method import methods
+from workers.merging.merge_method import methods
 
 # SIGTERM to exit: open answers get so long, then the controller and its workers.
 _DRAIN_S = 3

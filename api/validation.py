@@ -36,11 +36,11 @@ from search.spec import (
     parse_spec,
     problems_of,
 )
-from workers.memory import free_memory
-from workers.merge_method import methods
+from workers.merging.merge_method import methods
 from workers.messages import Zoo
-from workers.needs import Needs, free_disk, needs
-from workers.preflight import Preflight, preflight
+from workers.planning.memory import free_memory
+from workers.planning.needs import Needs, free_disk, needs
+from workers.planning.preflight import Preflight, preflight
 
 Part = TypeVar("Part")
 Form = TypeVar("Form", bound=BaseModel)

@@ -17,7 +17,7 @@ from search.method import MethodDeclaration
 from tests.attending import Over
 from tests.workers.tiny_zoo import make_suite, make_zoo
 from workers.fleet import Fleet
-from workers.merge_method import methods
+from workers.merging.merge_method import methods
 
 
 def make_home(home: Path, *, dtype: str = "float32") -> Path:

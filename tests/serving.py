@@ -20,10 +20,10 @@ from search.layout import Layout
 from search.outcome import Candidate, Infeasible, Scored
 from search.spec import parse_spec
 from tests.analytic import AnalyticFleet, declaration, scores, submission
-from workers.memory import Memory
 from workers.messages import Export, Exported, Job, Report, Surveyed, Timings
-from workers.needs import needs
-from workers.preflight import Preflight
+from workers.planning.memory import Memory
+from workers.planning.needs import needs
+from workers.planning.preflight import Preflight
 
 TOKEN = "a-token-of-thirty-two-characters"
 

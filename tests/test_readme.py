@@ -11,7 +11,7 @@ import yaml
 from api.settings import Settings
 from search.optimizer import optimizers
 from search.spec import SearchSpec, parse_spec
-from workers.merge_method import methods
+from workers.merging.merge_method import methods
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 

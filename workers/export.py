@@ -10,13 +10,13 @@ import torch
 
 from evals.suite import Split, Suite
 from search.outcome import Scores
-from workers.card import public_names
-from workers.companions import companions
+from workers.checkpoints.card import public_names
+from workers.checkpoints.companions import companions
+from workers.checkpoints.writing import Files, write_checkpoint
 from workers.materializer import merged_tensors
 from workers.messages import Export, Exported, Rejected
 from workers.resident import Resident
 from workers.verify import Request, Unverified, disagreements, score_in_fresh_process
-from workers.writing import Files, write_checkpoint
 
 # Examples of every task that the fresh process scores again.
 _CHECKED = 50

@@ -13,9 +13,9 @@ from search.layout import Piece
 from search.problems import Invalid
 from search.recipe import Recipe
 from search.spec import BASE
-from workers.merge_method import NotMergeable, Sources, methods
-from workers.parents import Parents
-from workers.weighted_sum import write
+from workers.checkpoints.parents import Parents
+from workers.kernels.weighted_sum import write
+from workers.merging.merge_method import NotMergeable, Sources, methods
 
 
 class Materializer:

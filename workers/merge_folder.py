@@ -14,16 +14,16 @@ from torch import Tensor
 from search.problems import Invalid, Problem
 from search.recipe import Recipe
 from search.spec import BASE
-from workers.card import public_names
-from workers.companions import companions
-from workers.lowrank import merge_adapters
+from workers.checkpoints.card import public_names
+from workers.checkpoints.companions import companions
+from workers.checkpoints.lowrank import merge_adapters
+from workers.checkpoints.parents import Parents
+from workers.checkpoints.writing import Files, write_adapter, write_checkpoint
 from workers.materializer import merged_tensors
-from workers.memo import Memo
-from workers.merge_method import NotMergeable
+from workers.merging.memo import Memo
+from workers.merging.merge_method import NotMergeable
 from workers.messages import Zoo
-from workers.parents import Parents
 from workers.survey import weight_hashes
-from workers.writing import Files, write_adapter, write_checkpoint
 
 # There is no second candidate that what is known of a tensor could be kept for; what is known of
 # the whole model is small, or would not have room.

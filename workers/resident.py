@@ -22,9 +22,9 @@ from transformers.utils import GENERATION_CONFIG_NAME
 
 from evals.evaluator import Evaluator
 from evals.suite import Suite
+from workers.checkpoints.parents import Parents
 from workers.materializer import Materializer
 from workers.messages import Zoo
-from workers.parents import Parents
 
 Key = TypeVar("Key")
 Kept = TypeVar("Kept")

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from search.geometry import Geometry
 from search.layout import Layout
-from workers.diagnosis import examine_parents
-from workers.merge_method import is_finite
+from workers.checkpoints.parents import Parents
+from workers.doctor.diagnosis import examine_parents
+from workers.doctor.verdicts import refusals, remarks
+from workers.merging.merge_method import is_finite
 from workers.messages import Rejected, Survey, Surveyed
-from workers.parents import Parents
-from workers.verdicts import refusals, remarks
 
 
 def survey(work: Survey, parents: Parents) -> Surveyed | Rejected:

@@ -12,8 +12,9 @@ import torch
 
 from evals.requests import Unscorable
 from search.problems import Invalid
+from workers.checkpoints.parents import Parents
 from workers.export import export
-from workers.merge_method import NotMergeable
+from workers.merging.merge_method import NotMergeable
 from workers.messages import (
     Evaluate,
     Evaluated,
@@ -26,7 +27,6 @@ from workers.messages import (
     Timings,
     Zoo,
 )
-from workers.parents import Parents
 from workers.resident import Recent, Resident, Stamp, stamp
 from workers.survey import survey
 

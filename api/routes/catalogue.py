@@ -14,7 +14,7 @@ from api.views import method_view, optimizer_view
 from evals import harness
 from search.optimizer import optimizers
 from search.spec import SearchSpec
-from workers.merge_method import methods
+from workers.merging.merge_method import methods
 
 router = APIRouter(tags=["catalogue"])
 

@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from workers.diagnosis import Diagnosis, Examination
-from workers.sites import Heads
+from workers.doctor.diagnosis import Diagnosis, Examination
+from workers.doctor.sites import Heads
 
 ORACLES = Path(__file__).parents[1] / "oracles"
 CASES: dict[str, dict[str, Any]] = {

@@ -14,7 +14,7 @@ from evals.suite import Suite
 from search.outcome import Score
 from search.recipe import Recipe, mixture
 from tests.workers.tiny_zoo import make_suite, make_zoo
-from workers.card import model_card
+from workers.checkpoints.card import model_card
 from workers.export import export
 from workers.messages import Export, Exported, Zoo
 from workers.resident import Resident

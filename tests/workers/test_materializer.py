@@ -14,11 +14,11 @@ from transformers import AutoModelForCausalLM
 
 from search.layout import LayerGroups, Partition, Segments
 from search.recipe import Recipe, mixture
+from workers.checkpoints.parents import Parents
+from workers.checkpoints.writing import write_checkpoint
 from workers.materializer import Materializer, merged_tensors
-from workers.merge_method import NotMergeable, methods
+from workers.merging.merge_method import NotMergeable, methods
 from workers.messages import Zoo
-from workers.parents import Parents
-from workers.writing import write_checkpoint
 
 MakeZoo = Callable[..., Zoo]
 TOKENS = torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6], [30, 7, 1, 8, 2, 8, 1, 31]])

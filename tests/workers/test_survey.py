@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 
 from tests.tiny import save_llama
 from tests.workers.tiny_zoo import make_zoo
-from workers.merge_method import is_finite
+from workers.checkpoints.parents import Parents
+from workers.merging.merge_method import is_finite
 from workers.messages import Rejected, Survey, Surveyed, Zoo
-from workers.parents import Parents
 from workers.survey import survey
 
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from search.layout import Layout
 from search.layout import Tensor as LayoutTensor
-from workers.memo import Memo
-from workers.merge_method import Sources, methods
+from workers.merging.memo import Memo
+from workers.merging.merge_method import Sources, methods
 
 State = dict[str, Tensor]
 

@@ -18,11 +18,11 @@ from search.method import LINES, Parameter
 from search.recipe import Recipe, Value
 from search.spec import BASE
 from workers.bench.tables import columns
+from workers.checkpoints.parents import Parents
 from workers.materializer import Materializer
-from workers.memo import Kept, Memo, nbytes
-from workers.merge_method import methods
+from workers.merging.memo import Kept, Memo, nbytes
+from workers.merging.merge_method import methods
 from workers.messages import Zoo
-from workers.parents import Parents
 from workers.resident import empty_model
 
 # The pass that all others are compared with.

@@ -22,7 +22,7 @@ from search.recipe import Recipe
 from workers.bench import mergekit_loop
 from workers.bench.merging import Workbench
 from workers.bench.tables import columns
-from workers.merge_method import methods
+from workers.merging.merge_method import methods
 from workers.messages import Zoo
 
 RELEASE = "0.1.5"

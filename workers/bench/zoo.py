@@ -11,8 +11,8 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from search.spec import BASE
+from workers.checkpoints.writing import write_checkpoint
 from workers.messages import Zoo
-from workers.writing import write_checkpoint
 
 _SPREAD = 0.02  # standard deviation of the base's weights
 _CHANGE = 0.002  # and of what a parent adds to them: what a short fine-tuning does

@@ -15,7 +15,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from search.problems import Invalid, Problem
 from search.registry import suggestion
 from search.spec import BASE, DType, problems_of
-from workers.merge_method import MergeMethod, methods
 from workers.mergekit.dialect import (
     BASE_COMES_FIRST,
     DIFFERS,
@@ -26,6 +25,7 @@ from workers.mergekit.dialect import (
     spoken,
 )
 from workers.mergekit.settings import Setting, parse_settings
+from workers.merging.merge_method import MergeMethod, methods
 
 _STACKS = (
     "builds a model with other layers than its parents have, and a recipe keeps every layer in its "

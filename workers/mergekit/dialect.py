@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from search.method import LINES, MethodDeclaration, Parameter
-from workers.merge_method import MergeMethod, depth_factor, methods
+from workers.merging.merge_method import MergeMethod, depth_factor, methods
 
 # Parameters that change nothing about the weights, and why.
 IGNORED: Mapping[str, str] = {"int8_mask": "how masks are stored there; it changes no weight"}

@@ -11,7 +11,6 @@ import yaml
 from search.layout import Layout, Segments
 from search.recipe import Recipe
 from search.spec import BASE
-from workers.merge_method import methods
 from workers.mergekit.dialect import (
     BASE_COMES_FIRST,
     TASK_VECTORS,
@@ -19,6 +18,7 @@ from workers.mergekit.dialect import (
     spoken,
     to_mergekit,
 )
+from workers.merging.merge_method import methods
 
 _DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from search.method import MethodDeclaration
-from workers.directions import add_directions
-from workers.merge_method import Sources, merge_method
-from workers.order import order_statistics
-from workers.row_sum import as_rows
-from workers.task_vectors import LAMBDA
+from workers.kernels.row_sum import as_rows
+from workers.merging.directions import add_directions
+from workers.merging.merge_method import Sources, merge_method
+from workers.merging.order import order_statistics
+from workers.merging.task_vectors import LAMBDA
 
 _FLOOR = 1e-8  # of probabilities
 _FENCE = 1.5  # interquartile ranges above the median

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from search.method import Parameter
-from workers.breadcrumbs import breadcrumbs, declaration
-from workers.merge_method import Sources, merge_method
-from workers.task_vectors import NO_NORM, Rescale, common_divisor, rescaled
-from workers.weighted_sum import weighted_sum
+from workers.kernels.weighted_sum import weighted_sum
+from workers.merging.breadcrumbs import breadcrumbs, declaration
+from workers.merging.merge_method import Sources, merge_method
+from workers.merging.task_vectors import NO_NORM, Rescale, common_divisor, rescaled
 
 _DECLARATION = declaration(
     "breadcrumbs",

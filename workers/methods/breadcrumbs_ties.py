@@ -1,7 +1,7 @@
 """Breadcrumbs with the vote of TIES."""
 
-from workers.breadcrumbs import breadcrumbs, declaration
-from workers.merge_method import merge_method
+from workers.merging.breadcrumbs import breadcrumbs, declaration
+from workers.merging.merge_method import merge_method
 
 merge_method(
     declaration(

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from search.method import MethodDeclaration, Parameter
-from workers.directions import add_directions
-from workers.merge_method import Sources, merge_method
-from workers.multi_task import MULTI_TASK_VECTOR, MultiTaskVector, multi_task_vector
-from workers.whole_model import by_element
+from workers.merging.directions import add_directions
+from workers.merging.merge_method import Sources, merge_method
+from workers.merging.multi_task import MULTI_TASK_VECTOR, MultiTaskVector, multi_task_vector
+from workers.merging.whole_model import by_element
 
 _DECLARATION = MethodDeclaration(
     name="consensus",

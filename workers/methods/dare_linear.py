@@ -1,7 +1,7 @@
 """DARE: task arithmetic on randomly sparsified task vectors."""
 
-from workers.dare import dare, declaration
-from workers.merge_method import merge_method
+from workers.merging.dare import dare, declaration
+from workers.merging.merge_method import merge_method
 
 merge_method(
     declaration(

@@ -1,7 +1,7 @@
 """DARE with the vote of TIES: its trim is random, then signs are elected."""
 
-from workers.dare import dare, declaration
-from workers.merge_method import merge_method
+from workers.merging.dare import dare, declaration
+from workers.merging.merge_method import merge_method
 
 merge_method(
     declaration(

@@ -1,7 +1,7 @@
 """DELLA: sampling by magnitude, then the vote of TIES."""
 
-from workers.della import declaration, della
-from workers.merge_method import merge_method
+from workers.merging.della import declaration, della
+from workers.merging.merge_method import merge_method
 
 merge_method(
     declaration(

@@ -1,7 +1,7 @@
 """DELLA without a vote: task arithmetic on task vectors sampled by magnitude."""
 
-from workers.della import declaration, della
-from workers.merge_method import merge_method
+from workers.merging.della import declaration, della
+from workers.merging.merge_method import merge_method
 
 merge_method(
     declaration(

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from search.method import MethodDeclaration, Parameter
-from workers.adam import RELATIVE_LR, adam, unit
-from workers.directions import add_deltas, add_whole_directions
-from workers.matrices import svd
-from workers.merge_method import Sources, merge_method
-from workers.whole_model import finite_deltas, thresholds
+from workers.merging.adam import RELATIVE_LR, adam, unit
+from workers.merging.directions import add_deltas, add_whole_directions
+from workers.merging.matrices import svd
+from workers.merging.merge_method import Sources, merge_method
+from workers.merging.whole_model import finite_deltas, thresholds
 
 Rest = Literal["average", "base"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from torch import Tensor
 
 from search.method import MethodDeclaration
-from workers.isotropic import SCALING, add_isotropic
-from workers.matrices import svd
-from workers.merge_method import Sources, merge_method
-from workers.whole_model import finite_deltas
+from workers.merging.isotropic import SCALING, add_isotropic
+from workers.merging.matrices import svd
+from workers.merging.merge_method import Sources, merge_method
+from workers.merging.whole_model import finite_deltas
 
 _DECLARATION = MethodDeclaration(
     name="iso_c",

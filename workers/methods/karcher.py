@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from search.method import TASK_VECTORS, MethodDeclaration, Parameter
-from workers.combination import combine
-from workers.gram import cosines
-from workers.merge_method import NotMergeable, Sources, merge_method
-from workers.task_vectors import NO_WEIGHT
+from workers.merging.combination import combine
+from workers.merging.gram import cosines
+from workers.merging.merge_method import NotMergeable, Sources, merge_method
+from workers.merging.task_vectors import NO_WEIGHT
 
 # A parent closer than this to the point opposite of the mean, as 1 + cosine, has arcs to it in all
 # directions: which one it pulls in would be decided by rounding errors.

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from search.method import MethodDeclaration, Parameter
-from workers.merge_method import NotMergeable, Sources, merge_method
-from workers.task_vectors import NO_WEIGHT
-from workers.weighted_sum import weighted_sum
+from workers.kernels.weighted_sum import weighted_sum
+from workers.merging.merge_method import NotMergeable, Sources, merge_method
+from workers.merging.task_vectors import NO_WEIGHT
 
 _DECLARATION = MethodDeclaration(
     name="linear",

@@ -5,10 +5,10 @@ from __future__ import annotations
 from torch import Tensor
 
 from search.method import MethodDeclaration, Parameter
-from workers.directions import add_deltas, add_directions
-from workers.merge_method import Sources, depth_factor, merge_method
-from workers.multi_task import MULTI_TASK_VECTOR, MultiTaskVector, multi_task_vector
-from workers.whole_model import blocks, by_element, finite_deltas
+from workers.merging.directions import add_deltas, add_directions
+from workers.merging.merge_method import Sources, depth_factor, merge_method
+from workers.merging.multi_task import MULTI_TASK_VECTOR, MultiTaskVector, multi_task_vector
+from workers.merging.whole_model import blocks, by_element, finite_deltas
 
 _DECLARATION = MethodDeclaration(
     name="lines",

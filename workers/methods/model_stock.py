@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from search.method import MethodDeclaration, Parameter
-from workers.combination import combine, combine_vectors
-from workers.gram import Vectors, cosines
-from workers.merge_method import Sources, merge_method
-from workers.task_vectors import LAMBDA
+from workers.merging.combination import combine, combine_vectors
+from workers.merging.gram import Vectors, cosines
+from workers.merging.merge_method import Sources, merge_method
+from workers.merging.task_vectors import LAMBDA
 
 AngleMean = Literal["cosines", "angles"]
 

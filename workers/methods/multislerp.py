@@ -9,10 +9,10 @@ import numpy as np
 from torch import Tensor
 
 from search.method import TASK_VECTORS, MethodDeclaration, Parameter
-from workers.combination import combine
-from workers.gram import cosines
-from workers.merge_method import NotMergeable, Sources, merge_method
-from workers.task_vectors import NO_WEIGHT
+from workers.merging.combination import combine
+from workers.merging.gram import cosines
+from workers.merging.merge_method import NotMergeable, Sources, merge_method
+from workers.merging.task_vectors import NO_WEIGHT
 
 # Of the sum of the weights' magnitudes. A mean direction that is shorter is made of rounding errors
 # of float32.

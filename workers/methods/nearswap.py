@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from search.method import MethodDeclaration, Parameter
-from workers.merge_method import Sources, merge_method
-from workers.weighted_sum import write
+from workers.kernels.weighted_sum import write
+from workers.merging.merge_method import Sources, merge_method
 
 # Work buffers of this many elements stay in the second-level cache of a CPU core.
 _BLOCK = 1 << 15

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from search.method import TASK_VECTORS, MethodDeclaration, Parameter
-from workers.combination import combine, combine_vectors
-from workers.gram import Vectors, cosines
-from workers.merge_method import Sources, merge_method
+from workers.merging.combination import combine, combine_vectors
+from workers.merging.gram import Vectors, cosines
+from workers.merging.merge_method import Sources, merge_method
 
 # Weights that sum to less than this meet in the middle, as in mergekit.
 _NO_WEIGHT = 1e-6

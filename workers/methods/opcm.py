@@ -11,10 +11,10 @@ from torch import Tensor
 
 from search.layout import is_head
 from search.method import MethodDeclaration, Parameter
-from workers.directions import add_deltas, add_whole_directions, whole_directions
-from workers.matrices import Svd, svd
-from workers.merge_method import Sources, merge_method
-from workers.whole_model import blocks, finite_deltas
+from workers.merging.directions import add_deltas, add_whole_directions, whole_directions
+from workers.merging.matrices import Svd, svd
+from workers.merging.merge_method import Sources, merge_method
+from workers.merging.whole_model import blocks, finite_deltas
 
 _DECLARATION = MethodDeclaration(
     name="opcm",

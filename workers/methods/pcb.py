@@ -10,9 +10,15 @@ import torch
 from torch import Tensor
 
 from search.method import MethodDeclaration, Parameter
-from workers.directions import add_directions
-from workers.merge_method import Sources, merge_method
-from workers.whole_model import blocks, by_element, common_dtype, finite_deltas, order_statistics
+from workers.merging.directions import add_directions
+from workers.merging.merge_method import Sources, merge_method
+from workers.merging.whole_model import (
+    blocks,
+    by_element,
+    common_dtype,
+    finite_deltas,
+    order_statistics,
+)
 
 Variant = Literal["pcb_ES.py", "pcb-merging.py"]
 Limits = tuple[tuple[float, float], ...]

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from search.method import MethodDeclaration
-from workers.directions import add_directions
-from workers.merge_method import Sources, merge_method
-from workers.ram import EPSILON, SOURCE, changes
-from workers.task_vectors import LAMBDA
+from workers.merging.directions import add_directions
+from workers.merging.merge_method import Sources, merge_method
+from workers.merging.ram import EPSILON, SOURCE, changes
+from workers.merging.task_vectors import LAMBDA
 
 _DECLARATION = MethodDeclaration(
     name="ram",

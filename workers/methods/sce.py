@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from search.method import MethodDeclaration, Parameter
-from workers.directions import add_directions
-from workers.merge_method import Sources, merge_method
-from workers.task_vectors import LAMBDA
+from workers.merging.directions import add_directions
+from workers.merging.merge_method import Sources, merge_method
+from workers.merging.task_vectors import LAMBDA
 
 _DECLARATION = MethodDeclaration(
     name="sce",

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from search.method import MethodDeclaration, Parameter
-from workers.merge_method import Sources, merge_method
-from workers.weighted_sum import weighted_sum
+from workers.kernels.weighted_sum import weighted_sum
+from workers.merging.merge_method import Sources, merge_method
 
 # Closer to (anti)parallel than this, the arc is taken for a line: there its sine is too small to
 # divide by.

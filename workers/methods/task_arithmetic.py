@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from search.method import MethodDeclaration, Parameter
-from workers.directions import add_deltas
-from workers.merge_method import Sources, merge_method
-from workers.task_vectors import LAMBDA, common_divisor, normalize
+from workers.merging.directions import add_deltas
+from workers.merging.merge_method import Sources, merge_method
+from workers.merging.task_vectors import LAMBDA, common_divisor, normalize
 
 _DECLARATION = MethodDeclaration(
     name="task_arithmetic",

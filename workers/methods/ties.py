@@ -8,9 +8,9 @@ from typing import Literal
 from torch import Tensor
 
 from search.method import MethodDeclaration, Parameter
-from workers.magnitudes import band, band_scale
-from workers.merge_method import Sources, merge_method
-from workers.task_vectors import (
+from workers.merging.magnitudes import band, band_scale
+from workers.merging.merge_method import Sources, merge_method
+from workers.merging.task_vectors import (
     DENSITY,
     LAMBDA,
     WEIGHT,
@@ -20,7 +20,7 @@ from workers.task_vectors import (
     rescale,
     rescaled,
 )
-from workers.whole_ties import MergeFunc, add_whole_ties
+from workers.merging.whole_ties import MergeFunc, add_whole_ties
 
 _DECLARATION = MethodDeclaration(
     name="ties",

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from search.method import MethodDeclaration, Parameter
-from workers.directions import add_deltas, add_whole_directions, whole
-from workers.matrices import Svd, orthogonal, svd
-from workers.merge_method import Sources, merge_method
-from workers.whole_model import finite_deltas
+from workers.merging.directions import add_deltas, add_whole_directions, whole
+from workers.merging.matrices import Svd, orthogonal, svd
+from workers.merging.merge_method import Sources, merge_method
+from workers.merging.whole_model import finite_deltas
 
 _DECLARATION = MethodDeclaration(
     name="tsv_merge",

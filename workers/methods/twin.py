@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from search.method import MethodDeclaration, Parameter
-from workers.directions import add_deltas, add_whole_directions
-from workers.matrices import svd
-from workers.merge_method import Sources, merge_method
-from workers.random_masks import chosen
-from workers.whole_model import finite_deltas, largest_mask
+from workers.merging.directions import add_deltas, add_whole_directions
+from workers.merging.matrices import svd
+from workers.merging.merge_method import Sources, merge_method
+from workers.merging.random_masks import chosen
+from workers.merging.whole_model import finite_deltas, largest_mask
 
 Mask = Literal["magnitude", "bernoulli", "svd"]
 

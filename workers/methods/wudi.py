@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from search.method import MethodDeclaration, Parameter
-from workers.adam import RELATIVE_LR, adam, unit
-from workers.directions import add_deltas, add_whole_directions
-from workers.merge_method import Sources, merge_method
-from workers.whole_model import finite_deltas
+from workers.merging.adam import RELATIVE_LR, adam, unit
+from workers.merging.directions import add_deltas, add_whole_directions
+from workers.merging.merge_method import Sources, merge_method
+from workers.merging.whole_model import finite_deltas
 
 Rest = Literal["average", "base"]
 

@@ -7,7 +7,7 @@ import pytest
 
 from search.method import LINES
 from workers.bench.merging import Workbench, default_methods, speed_table, speeds
-from workers.merge_method import methods
+from workers.merging.merge_method import methods
 from workers.messages import Zoo
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from workers.bench.zoo import SIZES, Size, write_zoo
-from workers.parents import Parents
+from workers.checkpoints.parents import Parents
 from workers.resident import empty_model
 
 TINY = Size(2, 128, 192, 1, vocabulary=256)

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from search.recipe import Recipe
 from search.spec import BASE
+from workers.checkpoints.parents import Parents
 from workers.materializer import merged_tensors
 from workers.mergekit import parse_configuration, recipe_of
 from workers.messages import Zoo
-from workers.parents import Parents
 
 State = Mapping[str, Tensor]
 

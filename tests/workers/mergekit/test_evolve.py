@@ -11,8 +11,8 @@ from search.layout import LayerGroups, Layout, Tensor
 from search.problems import Invalid, Problem
 from search.space import SearchSpace
 from search.spec import Range, SearchSpec, parse_spec
-from workers.merge_method import methods
 from workers.mergekit import Converted, convert
+from workers.merging.merge_method import methods
 
 EVOLVE = {
     "genome": {

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from search.layout import LayerGroups, Layout, Partition, Segments, Tensor
 from search.recipe import Recipe, mixture
-from workers.merge_method import methods
 from workers.mergekit import mergekit_yaml
+from workers.merging.merge_method import methods
 
 MODELS = {"base": "org/base", "one": "org/one", "two": "org/two"}
 LAYER = ("self_attn.q_proj", "self_attn.o_proj", "mlp.up_proj", "input_layernorm")

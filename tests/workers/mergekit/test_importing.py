@@ -17,10 +17,10 @@ from search.method import LINES, Parameter
 from search.problems import Invalid, Problem
 from search.recipe import Recipe
 from tests.workers.mergekit.folders import merged, open_models, save_models
-from workers.merge_method import MergeMethod, methods
+from workers.checkpoints.parents import Parents
 from workers.mergekit import mergekit_yaml, parse_configuration, recipe_of
 from workers.mergekit.dialect import TASK_VECTORS, to_mergekit
-from workers.parents import Parents
+from workers.merging.merge_method import MergeMethod, methods
 
 LAYERS = 4
 PARTS = ("self_attn.q_proj", "mlp.up_proj", "input_layernorm")

@@ -8,8 +8,8 @@ from torch.testing import assert_close
 
 from tests.workers.whole_models import State, plus, sources_of, state
 from workers import merge_state_dicts
-from workers.merge_method import methods
-from workers.whole_ties import whole_ties
+from workers.merging.merge_method import methods
+from workers.merging.whole_ties import whole_ties
 
 BASE = state(0)
 PARENTS = [plus(BASE, state(n + 1, scale=0.1)) for n in range(3)]

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from tests.workers.methods.making import EXAMPLES, merge, seeds, tensors, unit
-from workers.merge_method import NotMergeable
+from workers.merging.merge_method import NotMergeable
 
 weights = st.lists(st.floats(0.05, 1.0), min_size=3, max_size=3)
 

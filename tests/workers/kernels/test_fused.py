@@ -1,0 +1,73 @@
+"""A compiled loop computes what the tensor expressions compute, bit by bit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from workers import merge_state_dicts
+from workers.kernels import fused
+
+# Larger than what is left to tensor expressions, and no multiple of anything.
+SHAPE = (701, 307)
+
+CASES: list[tuple[str, dict[str, Any]]] = [
+    ("linear", {"weight": [0.5, 0.3, 0.4]}),
+    ("linear", {"weight": [0.5, 0.0, -0.4], "normalize": False}),
+    ("task_arithmetic", {"weight": [0.3, 0.2, 0.7], "lines_alpha": 0.3}),
+    ("ties", {"density": [0.2, 0.5, 1.0], "weight": [0.5, 0.3, 0.4]}),
+    ("ties", {"density": 0.3, "rescale": "l1", "normalize": False, "weight": [0.3, -0.2, 0.7]}),
+    ("dare_linear", {"density": [0.3, 0.5, 0.01], "normalize": True}),
+    ("dare_ties", {"density": [0.3, 0.9, 1.0], "normalize": True}),
+    ("dare_ties", {"density": 0.1, "compat": "mergekit"}),
+    ("della", {"density": 0.4, "epsilon": [0.1, 0.0, 0.3]}),
+    ("della_linear", {"density": 0.4, "compat": "mergekit"}),
+    ("breadcrumbs", {"density": 0.6, "gamma": 0.05}),
+    ("breadcrumbs_ties", {"density": 0.6, "gamma": [0.05, 0.0, 0.1], "normalize": True}),
+]
+
+
+def models(dtype: torch.dtype) -> list[dict[str, Tensor]]:
+    generator = torch.Generator().manual_seed(0)
+    base = torch.randn(SHAPE, generator=generator) * 0.02
+    deltas = (torch.randn(SHAPE, generator=generator) * 0.002 for _ in range(3))
+    return [{"w": base.to(dtype)}, *({"w": (base + delta).to(dtype)} for delta in deltas)]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("method", "parameters"), CASES)
+def test_a_loop_equals_the_expressions(
+    method: str, parameters: dict[str, Any], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, *parents = models(dtype)
+    assert fused.fits(base["w"], [parent["w"] for parent in parents])
+    compiled = merge_state_dicts(method, base, parents, parameters, seed=3)["w"]
+    monkeypatch.setattr(fused, "fits", lambda *_: False)
+    expressions = merge_state_dicts(method, base, parents, parameters, seed=3)["w"]
+    assert torch.equal(compiled, expressions)
+    assert not torch.equal(compiled, base["w"])
+
+
+@pytest.mark.parametrize(("method", "parameters"), [CASES[0], CASES[3], CASES[6], CASES[8]])
+def test_any_number_of_threads_gives_the_same(method: str, parameters: dict[str, Any]) -> None:
+    base, *parents = models(torch.bfloat16)
+    threads = torch.get_num_threads()
+    try:
+        results = []
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            results.append(merge_state_dicts(method, base, parents, parameters)["w"])
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(results[0], result) for result in results[1:])
+
+
+def test_what_no_loop_reads_is_left_to_expressions() -> None:
+    large = torch.zeros(SHAPE)
+    assert not fused.fits(large.half(), [large])
+    assert not fused.fits(large, [large.double()])
+    assert not fused.fits(large, [large.t()])
+    assert not fused.fits(large[:1], [large[:1]])

@@ -1,0 +1,1 @@
+"""Checkpoint folders: read without trusting them, mapped into memory, written and described."""

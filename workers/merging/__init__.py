@@ -1,0 +1,1 @@
+"""What merge methods are made of: the protocol, and the parts that several of them share."""
