@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -35,6 +35,7 @@ class Task:
         parallel: candidates in flight; before ask(n), outcomes 0 to n - parallel were told.
         seed: of the search.
         geometry: of the models, for an optimizer that needs it.
+        floor: (objectives,) what a candidate must reach to be of use, where that is known.
     """
 
     space: SearchSpace
@@ -43,6 +44,7 @@ class Task:
     parallel: int
     seed: int
     geometry: Geometry | None = None
+    floor: NDArray[np.float64] | None = None
 
     def values(self, outcome: Outcome) -> NDArray[np.float64] | None:
         """(objectives,) finite scores, or None where there is nothing to learn from."""
@@ -67,10 +69,10 @@ class Task:
 class Optimizer(Protocol):
     """A search strategy.
 
-    ``ask`` is a pure function of what was told, the ordinal and the generator: asking twice gives
-    the same candidate, not asking changes nothing. ``tell`` receives every outcome once, in
-    ordinal order, including those of the opening. An infeasible outcome ranks below every scored
-    one.
+    ``ask`` is a pure function of what was told, the ordinal, the generator and the candidates that
+    were proposed since: asking twice gives the same candidate, not asking changes nothing. ``tell``
+    receives every outcome once, in ordinal order, including those of the opening. An infeasible
+    outcome ranks below every scored one.
     """
 
     name: ClassVar[str]
@@ -79,8 +81,10 @@ class Optimizer(Protocol):
     options: ClassVar[type[Options]]
     needs_geometry: ClassVar[bool]
 
-    def ask(self, ordinal: int, rng: np.random.Generator) -> Candidate:
-        """The candidate at this ordinal."""
+    def ask(
+        self, ordinal: int, rng: np.random.Generator, pending: Sequence[Candidate] = (), /
+    ) -> Candidate:
+        """The candidate at this ordinal; ``pending`` are those before it that were not told."""
 
     def tell(self, outcome: Outcome) -> None:
         """Learn from the next outcome."""

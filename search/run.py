@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from search.optimizer import Optimizer
@@ -14,10 +16,11 @@ from search.spec import BASE
 class SearchRun:
     """Proposes candidates and absorbs outcomes, in one order only.
 
-    Candidate ``n`` is proposed from exactly the outcomes 0 to ``n - parallel``: not fewer,
-    although more may be known already. So the sequence of candidates depends on the spec, the seed
-    and the scores alone, not on the number of workers, the order of their answers, or crashes; and
-    a later extension of the budget continues the very sequence that a larger budget would have had.
+    Candidate ``n`` is proposed from exactly the outcomes 0 to ``n - parallel`` (not more, although
+    more may be known already) and from the candidates in between. So the sequence of candidates
+    depends on the spec, the seed and the scores alone, not on the number of workers, the order of
+    their answers, or crashes; and a later extension of the budget continues the very sequence that
+    a larger budget would have had.
 
     Args:
         opening: candidates that every search starts with (see `opening`).
@@ -39,16 +42,24 @@ class SearchRun:
         """How many outcomes must be absorbed before this candidate is proposed."""
         return max(0, ordinal - self._parallel + 1)
 
-    def propose(self, ordinal: int) -> Candidate:
-        """The candidate at an ordinal; changes nothing."""
+    def propose(self, ordinal: int, pending: Sequence[Candidate] = ()) -> Candidate:
+        """The candidate at an ordinal; changes nothing.
+
+        Args:
+            ordinal: of the candidate.
+            pending: the candidates before it that are not absorbed yet, in order.
+        """
         if self.absorbed != self.needed(ordinal):
             raise ValueError(
                 f"candidate {ordinal} follows from {self.needed(ordinal)} outcomes, "
                 f"and {self.absorbed} are absorbed"
             )
+        if [candidate.ordinal for candidate in pending] != list(range(self.absorbed, ordinal)):
+            raise ValueError(f"candidate {ordinal} follows from all that were proposed before it")
         if ordinal < len(self._opening):
             return self._opening[ordinal]
-        return self._optimizer.ask(ordinal, np.random.default_rng([self._seed, ordinal]))
+        rng = np.random.default_rng([self._seed, ordinal])
+        return self._optimizer.ask(ordinal, rng, pending)
 
     def absorb(self, outcome: Outcome) -> None:
         """Learn from the next outcome; they come in ordinal order."""
@@ -78,7 +89,7 @@ def opening(space: SearchSpace) -> tuple[Candidate, ...]:
     moves = ["parent"] * count + ["average"]
     starts = list(zip(moves, baseline_names(space.parents)[1:], weights, strict=False))
     recipes: list[tuple[Recipe, Origin, tuple[float, ...] | None]] = [
-        (mixture((BASE,), (1.0,)), Origin("base"), None)
+        (mixture((BASE,), (1.0,)), Origin("base"), _nothing(space))
     ]
     warm = []
     for move, label, weight in starts:
@@ -97,6 +108,16 @@ def opening(space: SearchSpace) -> tuple[Candidate, ...]:
     return tuple(
         Candidate(ordinal, recipe, origin, genome)
         for ordinal, (recipe, origin, genome) in enumerate(recipes)
+    )
+
+
+def _nothing(space: SearchSpace) -> tuple[float, ...] | None:
+    """The point where every weight is zero, where that is the base."""
+    values = space.declaration.parent_values
+    if values is None or not space.declaration.needs_base:
+        return None
+    return (
+        _warm_start(space, (0.0,) * len(space.parents)) if space.reaches({"weight": 0.0}) else None
     )
 
 

@@ -24,11 +24,13 @@ class Link:
         to_line: (n,) metrics to the scale of the surrogate.
         to_metric: its inverse; saturates where the metric does.
         precision: (n,) metrics to the weight of an observation on the surrogate's scale.
+        is_proportion: whether the metric says how many examples are right.
     """
 
     to_line: Callable[[Vector], Vector]
     to_metric: Callable[[Vector], Vector]
     precision: Callable[[Vector], Vector]
+    is_proportion: bool = False
 
 
 def link_for(metric: Vector, count: int) -> Link:
@@ -51,6 +53,7 @@ def _logit(edge: float) -> Link:
         to_metric=lambda q: 0.5 * (1.0 + np.tanh(0.5 * q)),
         # The variance of a proportion's logit is 1 / (n p (1 - p)).
         precision=lambda p: clipped(p) * (1.0 - clipped(p)),
+        is_proportion=True,
     )
 
 

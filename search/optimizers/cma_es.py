@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, ClassVar
 
 import cma
@@ -59,7 +59,9 @@ class CMAES:
         self._restarts = 0
         self._start()
 
-    def ask(self, ordinal: int, rng: np.random.Generator) -> Candidate:
+    def ask(
+        self, ordinal: int, rng: np.random.Generator, _pending: Sequence[Candidate] = (), /
+    ) -> Candidate:
         es = self._strategy
         # The library needs two dimensions: a single gene gets a partner that nothing depends on.
         z = rng.standard_normal(es.N)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -56,7 +56,9 @@ class M2N2:
             else _Population(task, options, _Genomes(task, options))
         )
 
-    def ask(self, ordinal: int, rng: np.random.Generator) -> Candidate:
+    def ask(
+        self, ordinal: int, rng: np.random.Generator, _pending: Sequence[Candidate] = (), /
+    ) -> Candidate:
         return self._population.ask(ordinal, rng)
 
     def tell(self, outcome: Outcome) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from math import comb
 from typing import Annotated, Any, ClassVar
 
@@ -70,7 +70,9 @@ class MAP:
         self._counts: tuple[int, ...] = ()
         self._fitted: tuple[int, tuple[Surrogate, ...]] = (0, ())
 
-    def ask(self, ordinal: int, rng: np.random.Generator) -> Candidate:
+    def ask(
+        self, ordinal: int, rng: np.random.Generator, _pending: Sequence[Candidate] = (), /
+    ) -> Candidate:
         index = ordinal - self._task.opening
         if index < self._initial or len(self._values) < 2:
             return self._task.candidate(ordinal, self._points[index], Origin("sample"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -60,7 +60,9 @@ class NSGA2:
         self._points = SobolPoints(task.space.dim, task.generator(0))
         self._members: list[_Member] = []
 
-    def ask(self, ordinal: int, rng: np.random.Generator) -> Candidate:
+    def ask(
+        self, ordinal: int, rng: np.random.Generator, _pending: Sequence[Candidate] = (), /
+    ) -> Candidate:
         if len(self._members) < self._options.population:
             genome = self._points[ordinal - self._task.opening]
             return self._task.candidate(ordinal, genome, Origin("sample"))

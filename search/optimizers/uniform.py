@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import ClassVar
 
@@ -63,7 +63,9 @@ class Uniform:
         self._task = task
         self._points = SobolPoints(task.space.dim, task.generator(0))
 
-    def ask(self, ordinal: int, rng: np.random.Generator) -> Candidate:  # noqa: ARG002  # the scramble is the whole search's
+    def ask(
+        self, ordinal: int, _rng: np.random.Generator, _pending: Sequence[Candidate] = (), /
+    ) -> Candidate:
         genome = self._points[ordinal - self._task.opening]
         return self._task.candidate(ordinal, genome, Origin("sample"))
 

@@ -166,7 +166,8 @@ def search(setup: Setup, evaluations: int, judge: Judge | None = None) -> Search
     for ordinal in range(evaluations):
         while run.absorbed < run.needed(ordinal):
             run.absorb(outcomes[run.absorbed])
-        candidate = run.propose(ordinal)
+        waiting = [told.candidate for told in outcomes[run.absorbed :]]
+        candidate = run.propose(ordinal, waiting)
         outcomes.append(
             judge(candidate) if judge else outcome(candidate, accuracies(setup, candidate))
         )

@@ -35,7 +35,8 @@ def test_replayed_outcomes_give_the_same_candidates(setup: Setup) -> None:
     run = setup.run()
     for told in outcomes[: run.needed(44)]:
         run.absorb(told)
-    assert run.propose(44) == outcomes[44].candidate
+    waiting = [told.candidate for told in outcomes[run.absorbed : 44]]
+    assert run.propose(44, waiting) == outcomes[44].candidate
 
 
 def test_it_leaves_the_global_generator_alone(setup: Setup) -> None:
@@ -98,8 +99,9 @@ def test_a_candidate_does_not_depend_on_scores_outside_of_the_window(setup: Setu
     for told in outcomes[: run.needed(59)]:
         run.absorb(told)
         changed.absorb(outcome(told.candidate, 1.0 - accuracies(setup, told.candidate)))
-    assert run.propose(59) == outcomes[59].candidate
-    assert changed.propose(59) != outcomes[59].candidate
+    waiting = [told.candidate for told in outcomes[run.absorbed : 59]]
+    assert run.propose(59, waiting) == outcomes[59].candidate
+    assert changed.propose(59, waiting) != outcomes[59].candidate
 
 
 def test_the_catalogue_describes_every_option() -> None:

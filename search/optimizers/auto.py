@@ -1,0 +1,232 @@
+"""Bayesian search for the front: what a few dozen evaluations are best spent on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
+
+from search.features import Features
+from search.gaussian_process import Hyperparameters
+from search.improvement import Boxes
+from search.optimizer import Options, Task, needs_genes, optimizers
+from search.optimizers.uniform import SobolPoints
+from search.outcome import Candidate, Origin, Outcome, Scored
+from search.pareto import front, span
+from search.posterior import Observations, Posterior, learned, posterior
+from search.space import Genome
+from search.spec import SearchSpec
+
+Matrix = NDArray[np.float64]
+Vector = NDArray[np.float64]
+
+# Weights of task arithmetic and of TIES that their papers recommend, then some that are larger.
+_COMMON_WEIGHTS = (0.3, 0.4, 0.7)
+_MOST_SAMPLES = 4
+# Hyperparameters are learned from so many points, and predictions made from so many: more cost
+# time with the cube of their number and tell little, being far from where the search has come to.
+_MOST_LEARNED_FROM, _MOST_KNOWN = 128, 300
+# Boxes grow with front and objectives; fronts are thinned to so many points by objectives.
+_MOST_ON_FRONT = {1: 1, 2: 100, 3: 100, 4: 64, 5: 40, 6: 24}
+_FEWEST_ON_FRONT = 12
+# The pool from which a candidate is chosen: anywhere, and near the front by normal steps of these
+# sizes; then rounds of ever smaller steps around the best of the pool.
+_ANYWHERE, _NEAR, _STEPS = 300, 120, (0.02, 0.06, 0.15)
+_BETWEEN = 80
+_ROUNDS, _BEST, _OFFSPRING, _ROUND_STEP = 4, 16, 8, 0.05
+# A step changes about so many genes: all of them would leave a good region of many dimensions.
+_GENES_AT_A_TIME = 20
+# Fewer scores tell nothing.
+_FEWEST = 4
+# Nearer points are one and the same model for all that scores can tell.
+_SAME = 1e-3
+# How many more outcomes there are before hyperparameters are learned again.
+_GROWTH = 1.12
+
+
+class AutoOptions(Options):
+    """There is nothing to set."""
+
+
+@optimizers.register
+class Auto:
+    """Models every metric by a Gaussian process and goes where the front is expected to grow most.
+
+    Opens with weights that are known to be good and a few spread points. From then on each
+    candidate is the one of greatest expected hypervolume improvement, candidates in flight taken
+    as if they had come out as predicted (the "kriging believer" of Ginsbourger et al. 2010).
+    Metrics are modelled on the scale of their link, where a proportion has no ends.
+    """
+
+    name: ClassVar[str] = "auto"
+    summary: ClassVar[str] = "Bayesian search for the whole front; best on up to a few hundred."
+    source: ClassVar[str] = "Yang et al. 2019, doi:10.1007/s10898-019-00798-7; MAP's quadratics"
+    options: ClassVar[type[Options]] = AutoOptions
+    needs_geometry: ClassVar[bool] = False
+
+    def __init__(self, task: Task, _options: AutoOptions) -> None:
+        self._task = task
+        self._features = Features(task.space)
+        self._points = SobolPoints(task.space.dim, task.generator(0))
+        weighs = any(gene.parameter == "weight" for gene in task.space.genes)
+        self._design = [
+            task.space.encode({"weight": weight}) for weight in _COMMON_WEIGHTS if weighs
+        ]
+        self._initial = len(self._design) + min(_MOST_SAMPLES, task.space.dim)
+        self._baselines: list[tuple[str, Vector]] = []
+        self._genomes: list[Genome] = []
+        self._values: list[Vector] = []  # of NaN where a candidate could not be scored
+        self._errors: list[Vector] = []
+        self._counts = (1,) * len(task.objectives)
+        self._learned: tuple[int, tuple[Hyperparameters, ...]] = (0, ())
+
+    def ask(
+        self, ordinal: int, rng: np.random.Generator, pending: Sequence[Candidate] = (), /
+    ) -> Candidate:
+        index = ordinal - self._task.opening
+        if index < self._initial or self._scored().sum() < _FEWEST:
+            return self._task.candidate(ordinal, self._spread(index), Origin("sample"))
+        waiting = [candidate.genome for candidate in pending if candidate.genome is not None]
+        genome = self._promising(np.reshape(waiting, (-1, self._task.space.dim)), rng)
+        return self._task.candidate(ordinal, genome, Origin("expected_improvement"))
+
+    def tell(self, outcome: Outcome) -> None:
+        candidate, values = outcome.candidate, self._task.values(outcome)
+        if values is not None and candidate.ordinal < self._task.opening:
+            self._baselines.append((candidate.origin.move, values))
+        if candidate.genome is None:
+            return
+        self._genomes.append(np.array(candidate.genome))
+        unknown = np.full(len(self._task.objectives), np.nan)
+        self._values.append(unknown if values is None else values)
+        self._errors.append(unknown)
+        if values is not None and isinstance(outcome, Scored):
+            scores = [outcome.scores[o.key] for o in self._task.objectives]
+            self._errors[-1] = np.array([score.stderr for score in scores])
+            self._counts = tuple(max(score.count, 1) for score in scores)
+
+    @staticmethod
+    def problems(spec: SearchSpec, dim: int, options: AutoOptions) -> Mapping[str, str]:  # noqa: ARG004  # only genes matter
+        return needs_genes(dim)
+
+    def _spread(self, index: int) -> Genome:
+        """What is tried before anything is believed."""
+        if index < len(self._design):
+            return self._design[index]
+        return self._points[index - len(self._design)]
+
+    def _scored(self) -> NDArray[np.bool_]:
+        """(n,) which of the candidates that were told have scores."""
+        return np.isfinite(self._values).all(axis=1).reshape(-1)
+
+    def _known(self) -> Observations:
+        """All that was told; what could not be scored is as bad as the worst that could."""
+        values = np.stack(self._values)
+        values = np.where(np.isfinite(values), values, np.nanmin(values, axis=0))
+        features = self._features(np.stack(self._genomes))
+        return Observations(features, values, np.stack(self._errors), self._counts)
+
+    def _belief(self, known: Observations, waiting: Matrix) -> Posterior:
+        told = len(known.values)
+        anchor = _anchor(told)
+        if self._learned[0] != anchor:
+            sample = known[_telling(known.values[:anchor], _MOST_LEARNED_FROM)]
+            self._learned = (anchor, learned(sample, self._features.groups))
+        near = known[_telling(known.values, _MOST_KNOWN)]
+        return posterior(near, self._features(waiting), self._learned[1])
+
+    def _promising(self, waiting: Matrix, rng: np.random.Generator) -> Genome:
+        """The genome of greatest expected improvement, given genomes that are in flight."""
+        known, scored = self._known(), self._scored()
+        belief = self._belief(known, waiting)
+        reference = self._reference()
+        genomes, values = np.stack(self._genomes)[scored], known.values[scored]
+        best = front(values)
+        expected = np.concatenate((values[best], belief(self._features(waiting))[0]))
+        boxes = Boxes.beyond(_thinned(expected, reference), reference)
+        taken = np.concatenate((np.stack(self._genomes), waiting))
+
+        def worth(pool: Matrix) -> Matrix:
+            """(n, 2) expected gain; and how near the reference is, for where nothing is gained."""
+            mean, sd = belief(self._features(pool))
+            gain = boxes.expected_gain(mean, sd)
+            gain[cdist(pool, taken, "chebyshev").min(axis=1) < _SAME] = -1.0
+            return np.stack((gain, ((mean - reference) / sd).min(axis=1)), axis=1)
+
+        pool = self._pool(genomes[best], rng)
+        value = worth(pool)
+        for step in _ROUND_STEP * 0.5 ** np.arange(_ROUNDS):
+            leaders = np.lexsort(value.T[::-1])[::-1][:_BEST]
+            around = _moved(np.repeat(pool[leaders], _OFFSPRING, axis=0), float(step), rng)
+            pool = np.concatenate((pool[leaders], around))
+            value = np.concatenate((value[leaders], worth(around)))
+        genome: Genome = pool[np.lexsort(value.T[::-1])[-1]]
+        return genome
+
+    def _pool(self, best: Matrix, rng: np.random.Generator) -> Matrix:
+        """(n, dim) genomes to choose from: anywhere, near the best ones, and between them."""
+        dim = self._task.space.dim
+        pairs = rng.integers(len(best), size=(_BETWEEN, 2))
+        share = rng.uniform(-0.2, 1.2, size=(_BETWEEN, 1))
+        line = best[pairs[:, 0]] * share + best[pairs[:, 1]] * (1.0 - share)
+        near = [_moved(best[rng.integers(len(best), size=_NEAR)], step, rng) for step in _STEPS]
+        return np.concatenate((rng.random((_ANYWHERE, dim)), np.clip(line, 0.0, 1.0), *near))
+
+    def _reference(self) -> Vector:
+        """(objectives,) the point above which improvement counts.
+
+        What the spec demands. Else a tenth of the baselines' span below the worse of base and
+        average: what a specialist gives up for its own task is known already.
+        """
+        if self._task.floor is not None:
+            return self._task.floor
+        points = np.stack([values for _, values in self._baselines] or self._values)
+        shared = [values for move, values in self._baselines if move in ("base", "average")]
+        return np.asarray(np.min(shared or points, axis=0) - 0.1 * span(points))
+
+
+def _anchor(told: int) -> int:
+    """The latest count of outcomes at which hyperparameters were learned."""
+    anchor = following = min(told, _FEWEST)
+    while following <= told:
+        anchor, following = following, max(following + 1, int(_GROWTH * following))
+    return anchor
+
+
+def _telling(values: Matrix, most: int) -> NDArray[np.int64]:
+    """At most so many rows of (n, objectives) values: half of them the best, half the newest."""
+    count = len(values)
+    if count <= most:
+        return np.arange(count)
+    merit = ((values - values.mean(axis=0)) / (values.std(axis=0) + 1e-9)).mean(axis=1)
+    best = np.argsort(-merit, kind="stable")[: most // 2]
+    rest = np.setdiff1d(np.arange(count), best)
+    return np.sort(np.concatenate((best, rest[-(most - len(best)) :])))
+
+
+def _moved(genomes: Matrix, step: float, rng: np.random.Generator) -> Matrix:
+    """Each of (n, dim) genomes with some of its genes moved; at least one."""
+    count, dim = genomes.shape
+    moves = rng.random((count, dim)) < _GENES_AT_A_TIME / dim
+    moves[np.arange(count), rng.integers(dim, size=count)] = True
+    moved: Matrix = genomes + step * moves * rng.standard_normal((count, dim))
+    return np.clip(moved, 0.0, 1.0)
+
+
+def _thinned(points: Matrix, reference: Vector) -> Matrix:
+    """The front of (n, objectives) points above the reference, or a spread part of it."""
+    above = points[(points > reference).all(axis=1)]
+    tips = np.unique(above[front(above)], axis=0)
+    most = _MOST_ON_FRONT.get(tips.shape[1], _FEWEST_ON_FRONT)
+    if len(tips) <= most:
+        return tips
+    scaled = (tips - tips.min(axis=0)) / np.maximum(np.ptp(tips, axis=0), 1e-9)
+    chosen = [int(np.argmax(scaled.sum(axis=1)))]
+    apart = np.full(len(tips), np.inf)
+    while len(chosen) < most:
+        apart = np.minimum(apart, np.linalg.norm(scaled - scaled[chosen[-1]], axis=1))
+        chosen.append(int(np.argmax(apart)))
+    return tips[chosen]
