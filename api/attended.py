@@ -79,6 +79,7 @@ class Attended:
         self.catch_up()
         self._proposed = store.proposed(search.id)
         self._unanswered = deque(self._pending())
+        self._window: deque[Candidate] = deque()
 
     @property
     def settled(self) -> bool:
@@ -147,11 +148,21 @@ class Attended:
                 for outcome in outcomes:
                     run.absorb(outcome)
         with _blaming_the_optimizer(self.search):
-            candidate = run.propose(ordinal)
+            candidate = run.propose(ordinal, self._between(run.absorbed, ordinal))
         if not self._store.enqueue(self.search.id, candidate):
             raise Overtaken(f"candidate {ordinal} of {self.search.id} was committed by another")
+        self._window.append(candidate)
         self._proposed += 1
         return candidate
+
+    def _between(self, start: int, stop: int) -> list[Candidate]:
+        """Candidates that were proposed and not absorbed; after a restart they are in the log."""
+        while self._window and self._window[0].ordinal < start:
+            self._window.popleft()
+        if len(self._window) < stop - start:
+            entries = self._store.candidates(self.search.id, after=start - 1, limit=stop - start)
+            self._window = deque(entry.candidate for entry in entries)
+        return list(self._window)
 
     def _build(self) -> SearchRun:
         try:

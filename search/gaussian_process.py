@@ -26,7 +26,7 @@ _SMOOTH, _LINEAR, _QUADRATIC, _ROUGH, _RANGE, _NOISE = range(6)
 # order above. Magnitudes are standard deviations in units of that of the targets; the noise is in
 # units of the variance that the scores have by their examples.
 _LENGTH_PRIOR = (np.log(0.7), 0.7)
-_PRIOR_MEAN = np.log([1.0, 0.7, 0.5, 0.15, 0.3, 0.05])
+_PRIOR_MEAN = np.log([1.0, 0.7, 0.5, 0.15, 0.3, 0.02])
 _PRIOR_SD = np.array([1.0, 1.0, 1.0, 1.0, 0.5, 1.5])
 _BOUNDS = [(-4.0, 3.0)] * 5 + [(-5.0, 1.0)]
 _LENGTH_BOUNDS = (-4.0, 3.0)

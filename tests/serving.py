@@ -49,10 +49,12 @@ def recorded(store: Store, outcomes: int = 9, *, of: int = 12, name: str = "anal
     store.record_survey(search_id, Surveyed({"base/model": "0" * 64}, None))
     search = store.search(search_id)
     run = build_run(search, declaration("linear"), None)
+    proposed: list[Candidate] = []
     for ordinal in range(outcomes):
         while run.absorbed < run.needed(ordinal):
             run.absorb(store.outcomes(search_id, run.absorbed, run.absorbed + 1)[0])
-        candidate = run.propose(ordinal)
+        candidate = run.propose(ordinal, proposed[run.absorbed :])
+        proposed.append(candidate)
         store.enqueue(search_id, candidate)
         record(store, search_id, candidate)
     return search_id

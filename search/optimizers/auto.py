@@ -24,7 +24,7 @@ Matrix = NDArray[np.float64]
 Vector = NDArray[np.float64]
 
 # Weights of task arithmetic and of TIES that their papers recommend, then some that are larger.
-_COMMON_WEIGHTS = (0.3, 0.4, 0.7)
+_COMMON_WEIGHTS = (0.3,)
 _MOST_SAMPLES = 4
 # Hyperparameters are learned from so many points, and predictions made from so many: more cost
 # time with the cube of their number and tell little, being far from where the search has come to.
@@ -120,7 +120,8 @@ class Auto:
 
     def _scored(self) -> NDArray[np.bool_]:
         """(n,) which of the candidates that were told have scores."""
-        return np.isfinite(self._values).all(axis=1).reshape(-1)
+        values = np.reshape(self._values, (-1, len(self._task.objectives)))
+        return np.asarray(np.isfinite(values).all(axis=1))
 
     def _known(self) -> Observations:
         """All that was told; what could not be scored is as bad as the worst that could."""

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +20,9 @@ class Recorder:
 
     told: list[int] = field(default_factory=list)
 
-    def ask(self, ordinal: int, rng: np.random.Generator) -> Candidate:
+    def ask(
+        self, ordinal: int, rng: np.random.Generator, pending: Sequence[Candidate] = (), /
+    ) -> Candidate:
         origin = Origin("sample", tuple(self.told), {"draw": rng.random()})
         return Candidate(ordinal, mixture(("a",), (1.0,)), origin)
 
@@ -41,16 +44,24 @@ def test_a_candidate_follows_from_all_outcomes_but_the_last_in_flight(parallel: 
     search, proposed = run(parallel), []
     for ordinal in range(6):
         absorb_until_ready(search, ordinal, proposed)
-        proposed.append(search.propose(ordinal))
+        proposed.append(search.propose(ordinal, proposed[search.absorbed :]))
         assert proposed[-1].origin.parents == tuple(range(max(0, ordinal - parallel + 1)))
 
 
 def test_proposing_twice_gives_the_same_candidate() -> None:
-    assert run(2).propose(1) == run(2).propose(1)
+    assert run(2).propose(0) == run(2).propose(0)
 
 
 def test_another_seed_gives_another_draw() -> None:
-    assert run(2, seed=0).propose(1) != run(2, seed=1).propose(1)
+    assert run(2, seed=0).propose(0) != run(2, seed=1).propose(0)
+
+
+def test_a_candidate_follows_from_all_that_were_proposed_before_it() -> None:
+    search = run(parallel=3)
+    first = search.propose(0)
+    with pytest.raises(ValueError, match="candidate 1 follows from all that were proposed"):
+        search.propose(1)
+    assert search.propose(1, [first]).ordinal == 1
 
 
 def test_knowing_more_than_needed_is_refused() -> None:
@@ -63,7 +74,7 @@ def test_knowing_more_than_needed_is_refused() -> None:
 def test_outcomes_come_in_order_and_once() -> None:
     search = run(parallel=2)
     with pytest.raises(ValueError, match="expected outcome 0, got 1"):
-        search.absorb(Infeasible(search.propose(1), "failed"))
+        search.absorb(Infeasible(search.propose(1, [search.propose(0)]), "failed"))
 
 
 def test_opening_measures_base_parents_and_average_then_warm_starts(
