@@ -33,31 +33,38 @@ class Boxes:
 
         One point after the other splits the boxes that it reaches into (local lower bounds with
         their defining points: Lacour, Klamroth, Fonseca 2017, Computers & Operations Research 79,
-        algorithm 2, for maximization).
+        algorithm 2, for maximization). It needs points that differ in every objective, so it works
+        on ranks.
         """
-        m = len(reference)
-        corner = reference[None].astype(np.float64)
-        # [box, objective j, coordinate]: the point that bounds the box from below in objective j.
-        bounding = np.full((1, m, m), np.inf)
-        bounding[0, range(m), range(m)] = reference
-        for point in points[np.argsort(-points[:, -1], kind="stable")]:
+        n, m = points.shape
+        # 0 is the reference, n + 1 is infinity; of equal coordinates the later is the higher rank.
+        order = np.argsort(points, axis=0, kind="stable")
+        ranks = np.empty_like(order)
+        np.put_along_axis(ranks, order, np.arange(1, n + 1)[:, None], axis=0)
+        corner = np.zeros((1, m), dtype=np.int64)
+        # [box, point, coordinate]: the point that bounds a box from below in an objective.
+        bounding = np.full((1, m, m), n + 1)
+        bounding[0, range(m), range(m)] = 0
+        for point in ranks[np.argsort(-ranks[:, -1])]:
             reached = (point > corner).all(axis=1)
-            if not reached.any():
-                continue
             corners, boundings = [corner[~reached]], [bounding[~reached]]
             for j in range(m):
                 others = np.delete(bounding[reached][:, :, j], j, axis=1)
-                fits = point[j] < others.min(axis=1, initial=np.inf)
+                fits = point[j] < others.min(axis=1, initial=n + 2)
                 raised, bounded = corner[reached][fits], bounding[reached][fits]
                 raised[:, j], bounded[:, j] = point[j], point
                 corners.append(raised)
                 boundings.append(bounded)
             corner, bounding = np.concatenate(corners), np.concatenate(boundings)
-        high = np.full_like(corner, np.inf)
+        top = np.full_like(corner, n + 1)
         for j in range(1, m):
-            high[:, j] = bounding[:, :j, j].min(axis=1)
-        solid = (corner < high).all(axis=1)
-        return cls(corner[solid], high[solid])
+            top[:, j] = bounding[:, :j, j].min(axis=1)
+        ends = np.full((1, m), np.inf)
+        levels = np.concatenate((reference[None], np.take_along_axis(points, order, axis=0), ends))
+        low = np.take_along_axis(levels, corner, axis=0)
+        high = np.take_along_axis(levels, top, axis=0)
+        solid = (low < high).all(axis=1)
+        return cls(low[solid], high[solid])
 
     def expected_gain(self, mean: Matrix, sd: Matrix) -> Vector:
         """(n,) expected gain of hypervolume of points with independent normal objectives.

@@ -39,6 +39,8 @@ _BETWEEN = 80
 _ROUNDS, _BEST, _OFFSPRING, _ROUND_STEP = 4, 16, 8, 0.05
 # A step changes about so many genes: all of them would leave a good region of many dimensions.
 _GENES_AT_A_TIME = 20
+# A smaller gain, in units of the uncertainty, is none.
+_NOTHING = 1e-6
 # Fewer scores tell nothing.
 _FEWEST = 4
 # Nearer points are one and the same model for all that scores can tell.
@@ -149,13 +151,15 @@ class Auto:
         expected = np.concatenate((values[best], belief(self._features(waiting))[0]))
         boxes = Boxes.beyond(_thinned(expected, reference), reference)
         taken = np.concatenate((np.stack(self._genomes), waiting))
+        unit = span(values)
 
         def worth(pool: Matrix) -> Matrix:
             """(n, 2) expected gain; and how near the reference is, for where nothing is gained."""
             mean, sd = belief(self._features(pool))
             gain = boxes.expected_gain(mean, sd)
+            gain[gain < _NOTHING * sd.prod(axis=1)] = 0.0
             gain[cdist(pool, taken, "chebyshev").min(axis=1) < _SAME] = -1.0
-            return np.stack((gain, ((mean - reference) / sd).min(axis=1)), axis=1)
+            return np.stack((gain, ((mean + sd - reference) / unit).min(axis=1)), axis=1)
 
         pool = self._pool(genomes[best], rng)
         value = worth(pool)
