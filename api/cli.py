@@ -564,6 +564,42 @@ def bench_merge(
         typer.echo(found.text())
 
 
+@bench_app.command("search")
+def bench_search(
+    problem: Annotated[
+        str,
+        typer.Option(
+            help="FILE.py:FACTORY, which makes a function of coefficients in [0, 1]^n, with n as"
+            " its attribute, that returns the objectives to maximize. The file's code is run."
+        ),
+    ],
+    optimizer: Annotated[str, typer.Option(help="Its name.")] = "auto",
+    evaluations: Annotated[int, typer.Option(help="All are charged.", min=1)] = 100,
+    in_flight: Annotated[int, typer.Option(help="Candidates at the same time.", min=1)] = 1,
+    seed: Annotated[int, typer.Option(help="Of the optimizer.", min=0)] = 0,
+    as_json: Json = False,
+) -> None:
+    """Run an optimizer on any Python function; print every evaluated point in order."""
+    with _explained():
+        from dataclasses import asdict
+
+        from search import trial
+
+        found = trial.evaluations(
+            trial.load_problem(problem),
+            optimizer,
+            count=evaluations,
+            in_flight=in_flight,
+            seed=seed,
+        )
+        if as_json:
+            _print([asdict(evaluation) for evaluation in found])
+            return
+        for evaluation in found:
+            numbers = (*evaluation.objectives, *evaluation.coefficients)
+            typer.echo(" ".join(f"{number:.6g}" for number in numbers))
+
+
 # What the commands share
 
 

@@ -229,7 +229,7 @@ class SearchSpec(_Part):
     objectives: Annotated[tuple[Objective, ...], AfterValidator(_differ)] = Field(
         min_length=1, max_length=16
     )
-    optimizer: OptimizerChoice
+    optimizer: OptimizerChoice = OptimizerChoice(name="auto")
     budget: Budget
     dtype: DType = "auto"
     seed: int = Field(default=0, ge=0, lt=2**63)

@@ -64,7 +64,7 @@ class Auto:
     """
 
     name: ClassVar[str] = "auto"
-    summary: ClassVar[str] = "Bayesian search for the whole front; best on up to a few hundred."
+    summary: ClassVar[str] = "Bayesian search for the whole front; the best of each evaluation."
     source: ClassVar[str] = "Yang et al. 2019, doi:10.1007/s10898-019-00798-7; MAP's quadratics"
     options: ClassVar[type[Options]] = AutoOptions
     needs_geometry: ClassVar[bool] = False

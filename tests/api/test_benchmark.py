@@ -40,3 +40,33 @@ def test_an_unknown_method_is_told_before_anything_is_made(
     assert left.value.code == 2
     assert "unknown merge method 'tiez'; did you mean 'ties'?" in capfd.readouterr().err.lower()
     assert not (tmp_path / "home").exists()
+
+
+PROBLEM = """
+class Corners:
+    n = 2
+    reference = [0.1, 0.1]
+
+    def __call__(self, c):
+        return [1 - abs(c[0] - 0.8), 1 - abs(c[1] - 0.2)]
+"""
+
+
+def test_an_optimizer_is_tried_on_a_function_of_a_file(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "problem.py").write_text(PROBLEM)
+    arguments = ["--problem", f"{tmp_path}/problem.py:Corners", "--evaluations", "20"]
+    main(["bench", "search", *arguments, "--in-flight", "3", "--seed", "1", "--json"])
+    found = json.loads(capfd.readouterr().out)
+    assert len(found) == 20
+    assert found[0]["coefficients"] == [0, 0]
+    assert found[0]["objectives"] == pytest.approx([0.2, 0.8])
+    assert max(sum(point["objectives"]) for point in found) > 1.9
+
+
+def test_a_problem_that_cannot_be_loaded_is_told(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["bench", "search", "--problem", "nowhere.py:f"])
+    assert left.value.code == 2
+    assert "nowhere.py is no file; write FILE.py:FACTORY" in capfd.readouterr().err
