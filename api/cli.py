@@ -593,7 +593,7 @@ def bench_search(
             seed=seed,
         )
         if as_json:
-            _print([asdict(evaluation) for evaluation in found])
+            _print({"evaluations": [asdict(evaluation) for evaluation in found]})
             return
         for evaluation in found:
             numbers = (*evaluation.objectives, *evaluation.coefficients)

@@ -99,8 +99,9 @@ def opening(space: SearchSpace) -> tuple[Candidate, ...]:
         recipes.append((mixture(space.parents, weight), origin, genome if exact else None))
         if genome is not None and not exact:
             warm.append((label, genome))
-    if space.dim:
-        warm.append(("middle", (0.5,) * space.dim))
+    middle = (0.5,) * space.dim
+    if space.dim and all(genome != middle for _, _, genome in recipes):
+        warm.append(("middle", middle))
     recipes += [
         (space.decode(genome), Origin("warm_start", detail={"name": label}), genome)
         for label, genome in warm

@@ -57,8 +57,10 @@ def test_an_optimizer_is_tried_on_a_function_of_a_file(
 ) -> None:
     (tmp_path / "problem.py").write_text(PROBLEM)
     arguments = ["--problem", f"{tmp_path}/problem.py:Corners", "--evaluations", "20"]
-    main(["bench", "search", *arguments, "--in-flight", "3", "--seed", "1", "--json"])
-    found = json.loads(capfd.readouterr().out)
+    with pytest.raises(SystemExit) as left:
+        main(["bench", "search", *arguments, "--in-flight", "3", "--seed", "1", "--json"])
+    assert left.value.code == 0
+    found = json.loads(capfd.readouterr().out)["evaluations"]
     assert len(found) == 20
     assert found[0]["coefficients"] == [0, 0]
     assert found[0]["objectives"] == pytest.approx([0.2, 0.8])
