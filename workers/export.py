@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 
 from evals.suite import Split, Suite
 from search.outcome import Scores
+from search.problems import Invalid
 from workers.checkpoints.card import public_names
 from workers.checkpoints.companions import companions
-from workers.checkpoints.writing import Files, write_checkpoint
-from workers.materializer import merged_tensors
+from workers.checkpoints.lowrank import MergedAdapter, merge_adapters
+from workers.checkpoints.parents import Parents
+from workers.checkpoints.writing import write_adapter, write_checkpoint
+from workers.materializer import Materializer, merged_tensors
 from workers.messages import Export, Exported, Rejected
 from workers.resident import Resident
-from workers.verify import Request, Unverified, disagreements, score_in_fresh_process
+from workers.verify import (
+    AS_IT_IS,
+    Request,
+    Unverified,
+    adapted,
+    disagreements,
+    score_in_fresh_process,
+)
 
 # Examples of every task that the fresh process scores again.
 _CHECKED = 50
+
+Check = Callable[[Path], None]
 
 
 def export(work: Export, resident: Resident) -> Exported | Rejected:
@@ -31,15 +45,63 @@ def export(work: Export, resident: Resident) -> Exported | Rejected:
         NotMergeable: the recipe has no finite result.
         Unscorable: the merge has no finite scores.
     """
+    try:
+        return _adapter(work, resident) if work.form.kind == "adapter" else _model(work, resident)
+    except Unverified as error:
+        return Rejected(f"the written checkpoint is of no use: {error}")
+
+
+def _model(work: Export, resident: Resident) -> Exported:
+    resident.materializer.materialize(work.recipe)
+    scores, check = _scored(work, resident)
+    files = write_checkpoint(
+        Path(work.destination),
+        merged_tensors(resident.parents, work.recipe),
+        Path(resident.zoo.base),
+        extra=_companions(work, resident, scores),
+        check=check,
+    )
+    return Exported(files, scores)
+
+
+def _adapter(work: Export, resident: Resident) -> Exported | Rejected:
+    """What is scored is the adapter, and not the merge: one that was cut is another model."""
+    called = public_names(resident.zoo, work.card.get("models"))["base"]
+    try:
+        merged = merge_adapters(
+            resident.parents, work.recipe, base_name=called, rank=work.form.rank
+        )
+    except Invalid as error:
+        return Rejected(f"this merge is no adapter: {error}")
+    base = Path(resident.zoo.base)
+    with TemporaryDirectory() as scratch:
+        write_adapter(Path(scratch) / "merged", merged.tensors, merged.config, base)
+        zoo = adapted(base, Path(scratch) / "merged", resident.zoo.dtype)
+        with closing(Parents(zoo, resident.device)) as parents:
+            Materializer(parents, resident.model).materialize(AS_IT_IS)
+    scores, check = _scored(work, resident)
+    files = write_adapter(
+        Path(work.destination),
+        merged.tensors,
+        merged.config,
+        base,
+        extra=_companions(work, resident, scores, merged),
+        check=check,
+    )
+    return Exported(files, scores, merged.error)
+
+
+def _scored(work: Export, resident: Resident) -> tuple[Scores, Check]:
+    """Scores of the resident model as it is now, and what requires the same of a folder."""
     suite = _report(work)
     some = replace(suite, limit=min(suite.limit or _CHECKED, _CHECKED))
-    resident.materializer.materialize(work.recipe)
     scores = resident.evaluator(suite).score()
     expected = resident.evaluator(some).score()
 
     def check(folder: Path) -> None:
         request = Request(
             folder=folder,
+            base=Path(resident.zoo.base) if work.form.kind == "adapter" else None,
             dtype=resident.zoo.dtype,
             device=resident.device,
             threads=torch.get_num_threads(),
@@ -48,32 +110,26 @@ def export(work: Export, resident: Resident) -> Exported | Rejected:
         if differing := disagreements(expected, score_in_fresh_process(request)):
             raise Unverified("it does not score as the merge did: " + "; ".join(differing))
 
-    try:
-        return Exported(_write(work, resident, scores, check), scores)
-    except Unverified as error:
-        return Rejected(f"the written checkpoint is of no use: {error}")
+    return scores, check
 
 
 def _report(work: Export) -> Suite:
     return replace(work.suite, split=Split.REPORT)
 
 
-def _write(
-    work: Export, resident: Resident, scores: Scores, check: Callable[[Path], None]
-) -> Files:
-    """The whole checkpoint, with what says where it comes from."""
+def _companions(
+    work: Export, resident: Resident, scores: Scores, adapter: MergedAdapter | None = None
+) -> Mapping[str, str]:
+    """What says where the weights come from, and how well they do."""
     said = {name: value for name, value in work.card.items() if name not in ("models", "sha256")}
     sha256 = work.card.get("sha256")
-    extra = companions(
+    return companions(
         work.recipe,
         resident.parents,
         models=public_names(resident.zoo, work.card.get("models")),
         scores=scores,
         higher_is_better=resident.evaluator(_report(work)).higher_is_better,
         sha256=sha256 if isinstance(sha256, dict) else {},
-        details=said,
-    )
-    tensors = merged_tensors(resident.parents, work.recipe)
-    return write_checkpoint(
-        Path(work.destination), tensors, Path(resident.zoo.base), extra=extra, check=check
+        details=said | (adapter.details if adapter else {}),
+        is_adapter=adapter is not None,
     )

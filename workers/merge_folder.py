@@ -81,8 +81,7 @@ def merge_into_folder(
             merged = merge_adapters(parents, recipe, base_name=models[BASE], rank=rank)
         except NotMergeable as error:
             raise Invalid([Problem(field="parameters", message=str(error))]) from None
-        cut = {"rank": rank, "relative error of the change": f"{merged.error:.3g}"}
-        extra = described(details=cut if rank else {}, is_adapter=True)
+        extra = described(details=merged.details, is_adapter=True)
         files = write_adapter(folder, merged.tensors, merged.config, parents.base.path, extra=extra)
         return Written(files, merged.errors, merged.error)
 

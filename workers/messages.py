@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from evals.suite import Suite
 from search.geometry import Geometry
@@ -38,6 +41,31 @@ class Survey:
     needs_geometry: bool
 
 
+class Form(BaseModel):
+    """In which form the weights of a candidate are wanted.
+
+    A whole model, or a LoRA adapter of the base: where every parent is one, and the method sums
+    them. ``rank`` cuts the adapter; None keeps it exact.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["model", "adapter"] = "model"
+    rank: int | None = Field(default=None, ge=1, le=2**20)
+
+    @model_validator(mode="after")
+    def _only_adapters_have_ranks(self) -> Self:
+        if self.rank is not None and self.kind == "model":
+            raise ValueError("rank is of an adapter; a whole model has none")
+        return self
+
+    def __str__(self) -> str:
+        return self.kind if self.rank is None else f"{self.kind}-{self.rank}"
+
+
+MODEL = Form()
+
+
 @dataclass(frozen=True, slots=True)
 class Export:
     """Write a recipe's checkpoint folder to ``destination`` and score it on the report split.
@@ -50,6 +78,7 @@ class Export:
     suite: Suite
     destination: str
     card: dict[str, object] = field(default_factory=dict)
+    form: Form = MODEL
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +125,12 @@ class Exported:
 
     ``files`` maps names to (sha256, size in bytes). ``scores`` are those of the resident model on
     the report split, and agree with those of the written folder as loaded by a fresh process.
+    ``error`` is what a cut adapter lacks of the exact change, as a Frobenius norm relative to it.
     """
 
     files: dict[str, tuple[str, int]]
     scores: Scores
+    error: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

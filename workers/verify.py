@@ -21,19 +21,30 @@ from pydantic import BaseModel, ConfigDict
 from evals.score import score_folder
 from evals.suite import Suite
 from search.outcome import Scores
+from search.recipe import mixture
+from workers.messages import Zoo
+from workers.resident import Resident
 
 # Per-example scores are likelihoods in float32, or small integers, on which this means equality.
 TOLERANCE = 1e-5
 
 Examples = Mapping[str, NDArray[np.float32]]
 
+# An adapter on its base, which is the only parent of such a zoo.
+_ADAPTER = "merged"
+AS_IT_IS = mixture((_ADAPTER,), (1.0,))
+
 
 class Request(BaseModel):
-    """What to score, with which device and threads: the same as the resident model had."""
+    """What to score, with which device and threads: the same as the resident model had.
+
+    ``base`` is the model that ``folder`` is an adapter of; None for a whole model.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     folder: Path
+    base: Path | None = None
     dtype: str
     device: str
     threads: int
@@ -76,6 +87,11 @@ def score_in_fresh_process(request: Request) -> Examples:
     return {key: np.array(values, dtype=np.float32) for key, values in answer.items()}
 
 
+def adapted(base: Path, adapter: Path, dtype: str) -> Zoo:
+    """The models of which ``AS_IT_IS`` makes the base with this adapter, and nothing else."""
+    return Zoo(str(base), ((_ADAPTER, str(adapter)),), dtype)
+
+
 def disagreements(expected: Scores, found: Examples) -> list[str]:
     """Objectives on which two scorings of the same examples differ, in words."""
     texts = []
@@ -95,7 +111,17 @@ def main(text: str) -> None:
     threading.Thread(target=_die_with_parent, daemon=True).start()
     request = Request.model_validate_json(text)
     torch.set_num_threads(request.threads)
+    answer = {key: score.examples.tolist() for key, score in _scores(request).items()}
+    sys.stdout.write("\n" + json.dumps(answer) + "\n")
+
+
+def _scores(request: Request) -> Scores:
     suite = request.suite
+    if request.base is not None:
+        zoo = adapted(request.base, request.folder, request.dtype)
+        resident = Resident(zoo, device=request.device)
+        resident.materializer.materialize(AS_IT_IS)
+        return resident.evaluator(suite).score()
     found = score_folder(
         request.folder,
         suite.objectives,
@@ -105,8 +131,7 @@ def main(text: str) -> None:
         limit=suite.limit,
         device=request.device,
     )
-    answer = {key: score.examples.tolist() for key, score in found.scores.items()}
-    sys.stdout.write("\n" + json.dumps(answer) + "\n")
+    return found.scores
 
 
 def _die_with_parent() -> None:

@@ -1,22 +1,26 @@
 from __future__ import annotations
 
 import subprocess
+import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from evals.suite import Suite
+from evals.suite import Split, Suite
 from search.outcome import Score
 from search.recipe import Recipe, mixture
+from tests.workers.lora import factors, save_adapter
 from tests.workers.tiny_zoo import make_suite, make_zoo
 from workers.checkpoints.card import model_card
 from workers.export import export
-from workers.messages import Export, Exported, Zoo
+from workers.messages import Export, Exported, Form, Rejected, Zoo
 from workers.resident import Resident
 from workers.verify import Request, Unverified, disagreements, score_in_fresh_process
 
@@ -191,3 +195,62 @@ def test_a_licence_that_all_models_share_is_the_merges(
         mergekit=None,
     )
     assert yaml.safe_load(text.split("---\n")[1]).get("license") == expected
+
+
+@pytest.fixture(scope="module")
+def of_adapters(zoo: Zoo, tmp_path_factory: pytest.TempPathFactory) -> Resident:
+    """The same base, whose parents are two adapters that change it visibly."""
+    folder = tmp_path_factory.mktemp("adapters")
+    modules = {"model.layers.0.self_attn.q_proj": (32, 32), "model.layers.1.mlp.up_proj": (64, 32)}
+    parents = tuple(
+        (name, str(save_adapter(folder / name, factors(modules, rank=2, seed=seed))))
+        for seed, name in enumerate(("p0", "p1"))
+    )
+    return Resident(Zoo(zoo.base, parents, zoo.dtype), device="cpu")
+
+
+SUM = Recipe(method="task_arithmetic", parents=("p0", "p1"), parameters={"weight": ((0.3, 0.2),)})
+
+
+@pytest.mark.parametrize("rank", [None, 1])
+def test_a_merge_of_adapters_is_exported_as_the_adapter_that_was_scored(
+    of_adapters: Resident, suite: Suite, tmp_path: Path, rank: int | None
+) -> None:
+    form = Form(kind="adapter", rank=rank)
+    result = export(Export(SUM, suite, str(tmp_path / "out"), form=form), of_adapters)
+    assert isinstance(result, Exported), result
+    weights = load_file(tmp_path / "out" / "adapter_model.safetensors")
+    ranks = {len(tensor) for name, tensor in weights.items() if "lora_A" in name}
+    assert ranks == {rank or 4}
+    assert (result.error > 0.01) == (rank is not None)
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert ("- relative error of the change: " in card) == (rank is not None)
+    # PEFT, which is no part of us, makes a model of it that scores the same.
+    base = AutoModelForCausalLM.from_pretrained(of_adapters.zoo.base, dtype=torch.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of PEFT, about transformers
+        folded = PeftModel.from_pretrained(base, tmp_path / "out").merge_and_unload()
+    folded.to(torch.bfloat16).save_pretrained(tmp_path / "folded")
+    AutoTokenizer.from_pretrained(of_adapters.zoo.base).save_pretrained(tmp_path / "folded")
+    request = Request(
+        folder=tmp_path / "folded", dtype="bfloat16", device="cpu", threads=1, suite=suite
+    )
+    report = replace(suite, split=Split.REPORT)
+    found = score_in_fresh_process(request.model_copy(update={"suite": report}))
+    for key, score in result.scores.items():
+        assert np.abs(found[key].mean() - score.examples.mean()) <= 0.02 * np.abs(score.value), key
+
+
+def test_what_is_no_sum_of_adapters_says_so(
+    of_adapters: Resident, resident: Resident, suite: Suite, tmp_path: Path
+) -> None:
+    adapter = Form(kind="adapter")
+    for models, recipe, says in (
+        (of_adapters, TIES, "'ties' is no weighted sum"),
+        (resident, SUM, "models.p0: is a whole checkpoint"),
+    ):
+        result = export(Export(recipe, suite, str(tmp_path / "out"), form=adapter), models)
+        assert isinstance(result, Rejected)
+        assert result.reason.startswith("this merge is no adapter: ")
+        assert says in result.reason
+    assert not (tmp_path / "out").exists()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,12 +37,21 @@ class MergedAdapter:
         errors: Frobenius norm of what a truncation left out, relative to the change of the tensor;
             by the base's names, empty without truncation.
         error: the same of all changes together.
+        rank: that it was cut to; None for an exact one.
     """
 
     config: dict[str, Any]
     tensors: dict[str, Tensor]
     errors: dict[str, float] = field(default_factory=dict)
     error: float = 0.0
+    rank: int | None = None
+
+    @property
+    def details(self) -> dict[str, object]:
+        """What a model card says of how it was cut."""
+        if self.rank is None:
+            return {}
+        return {"rank": self.rank, "relative error of the change": f"{self.error:.3g}"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +84,9 @@ def merge_adapters(
         Invalid: this merge is no adapter.
         NotMergeable: the recipe does not fit the models, or the result is not finite.
     """
+    adapters = [name for name, folder in parents.folders.items() if folder.adapter is not None]
+    if problems := obstacles(recipe, adapters):
+        raise Invalid(problems)
     coefficients = _coefficients(parents, recipe)
     whole = [n for n in coefficients if any(n in a.whole for _, a in _adapters(parents, recipe))]
     exact = list(_changes(parents, recipe, coefficients, set(whole)))
@@ -105,22 +117,36 @@ def merge_adapters(
         "base_model_name_or_path": _base_name(parents, recipe) or base_name,
         "fan_in_fan_out": _turned(parents, recipe),
     }
-    return MergedAdapter(config, tensors, errors, math.sqrt(lost / total) if total else 0.0)
+    error = math.sqrt(lost / total) if total else 0.0
+    return MergedAdapter(config, tensors, errors, error, rank)
+
+
+def obstacles(recipe: Recipe, adapters: Collection[str]) -> list[Problem]:
+    """Why a merge is no adapter, as far as can be told without its models.
+
+    Args:
+        recipe: of the merge.
+        adapters: names of the parents that are adapters.
+    """
+    problems = []
+    if recipe.method not in SUMS:
+        message = f"'{recipe.method}' is no weighted sum of adapters; of these only {_and(SUMS)} is"
+        problems.append(Problem(field="method", message=message))
+    message = "is a whole checkpoint; only a merge of adapters is an adapter"
+    problems += [
+        Problem(field=f"models.{name}", message=message)
+        for name in recipe.parents
+        if name != BASE and name not in adapters
+    ]
+    return problems
 
 
 def _adapters(parents: Parents, recipe: Recipe) -> Iterator[tuple[str, Adapter]]:
-    """The recipe's parents, but for the base.
-
-    Raises:
-        Invalid: one is no adapter.
-    """
+    """The recipe's parents, but for the base."""
     for name in recipe.parents:
         adapter = parents.folders[name].adapter
         if adapter is not None:
             yield name, adapter
-        elif name != BASE:
-            message = "is a whole checkpoint; only a merge of adapters is an adapter"
-            raise Invalid([Problem(field=f"models.{name}", message=message)])
 
 
 def _coefficients(parents: Parents, recipe: Recipe) -> dict[str, tuple[float, ...]]:
@@ -128,9 +154,6 @@ def _coefficients(parents: Parents, recipe: Recipe) -> dict[str, tuple[float, ..
 
     They are asked of the method itself, which is given unit vectors instead of weights.
     """
-    if recipe.method not in SUMS:
-        message = f"'{recipe.method}' is no weighted sum of adapters; of these only {_and(SUMS)} is"
-        raise Invalid([Problem(field="method", message=message)])
     method = methods[recipe.method]
     coefficients = {}
     for name, pieces in laid_out(parents, recipe).items():
@@ -241,7 +264,7 @@ def _summed(parents: Parents, recipe: Recipe, name: str, factors: Sequence[float
     """A tensor that some adapter holds in full, merged, in the dtype of the base."""
     base = parents.tensor(BASE, name)
     theirs = [parents.tensor(parent, name) for parent in recipe.parents]
-    out = torch.empty(base.shape, dtype=base.dtype)
+    out = torch.empty_like(base)
     with suppress(NotFinite):  # told by the caller, as for factors
         weighted_sum(out, [base, *theirs], [1.0 - sum(factors), *factors])
     return out

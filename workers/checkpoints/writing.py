@@ -99,13 +99,14 @@ def write_adapter(
     source: Path,
     *,
     extra: Mapping[str, str] | None = None,
+    check: Callable[[Path], None] | None = None,
 ) -> Files:
     """Write a LoRA adapter as PEFT does, with the tokenizer of ``source``, its base.
 
     All at once as ``write_checkpoint``, and with the same result and errors.
     """
     size_bytes = sum(tensor.nbytes for tensor in tensors.values())
-    with _in_its_place(folder, size_bytes) as partial:
+    with _in_its_place(folder, size_bytes, check) as partial:
         files = {
             WEIGHTS: _write(partial / WEIGHTS, _safetensors(tensors)),
             CONFIG: _write(partial / CONFIG, [_json(config)]),
