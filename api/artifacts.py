@@ -16,7 +16,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from workers.fleet import Fleet
-from workers.messages import Export, Exported, Job, Rejected, Report
+from workers.messages import MODEL, Export, Exported, Form, Job, Rejected, Report
 
 _log = logging.getLogger(__name__)
 
@@ -30,12 +30,13 @@ _CHUNK_BYTES = 1 << 20
 _BLOCK_BYTES = tarfile.BLOCKSIZE
 
 
-def artifact_digest(search_id: str, recipe_digest: str) -> str:
+def artifact_digest(search_id: str, recipe_digest: str, form: Form = MODEL) -> str:
     """Under which a candidate's checkpoint is kept.
 
     A recipe alone does not determine weights: two searches may call different models by one name.
     """
-    return hashlib.sha256(f"{search_id}/{recipe_digest}".encode()).hexdigest()
+    parts = [search_id, recipe_digest, *([] if form == MODEL else [str(form)])]
+    return hashlib.sha256("/".join(parts).encode()).hexdigest()
 
 
 class Missing(LookupError):

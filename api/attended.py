@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import assert_never
+from typing import Any, assert_never
 
 from api.progress import Progress
 from api.rebuild import build_run, chosen_optimizer, suite
@@ -24,6 +24,7 @@ from workers.messages import (
     Evaluated,
     Export,
     Exported,
+    Form,
     Job,
     Rejected,
     Report,
@@ -58,7 +59,7 @@ class Attended:
         store: the log.
         search: which.
         declaration: merge method by name; UnknownName when there is none.
-        destination: search id, recipe digest -> folder that the checkpoint is written to. A recipe
+        destination: search id, recipe digest, form -> folder that is written to. A recipe
             alone is not enough: two searches may call different models by one name.
     """
 
@@ -68,7 +69,7 @@ class Attended:
         search: Search,
         *,
         declaration: Callable[[str], MethodDeclaration],
-        destination: Callable[[str, str], str],
+        destination: Callable[[str, str, Form], str],
     ) -> None:
         self.search = search
         self.progress = Progress(search.spec)
@@ -110,9 +111,10 @@ class Attended:
             Overtaken: the candidate was committed by someone else.
             Invalid: the search cannot go on.
         """
-        for ordinal in self._requested():
-            if not busy(self._job_id("checkpoint", ordinal)):
-                return self._export(ordinal)
+        for ordinal, form in self._requested():
+            job_id = self._job_id("checkpoint", ordinal, form)
+            if not busy(job_id):
+                return self._export(job_id, ordinal, form)
         if self.progress.state == "surveying" and not busy(self._job_id("survey")):
             return self._survey()
         if self.progress.state == "running":
@@ -182,10 +184,10 @@ class Attended:
             yield from (entry.candidate for entry in page)
             after = page[-1].candidate.ordinal
 
-    def _requested(self) -> Iterator[int]:
-        for ordinal, checkpoint in self.progress.checkpoints.items():
+    def _requested(self) -> Iterator[tuple[int, Form]]:
+        for which, checkpoint in self.progress.checkpoints.items():
             if checkpoint.state == "requested":
-                yield ordinal
+                yield which
 
     def _survey(self) -> Assignment:
         needs_geometry = chosen_optimizer(self.search.spec).needs_geometry
@@ -195,14 +197,14 @@ class Attended:
         work = Evaluate(candidate.recipe, suite(self.search, Split.SEARCH))
         return self._assign(self._job_id("evaluate", candidate.ordinal), work, candidate)
 
-    def _export(self, ordinal: int) -> Assignment:
+    def _export(self, job_id: str, ordinal: int, form: Form) -> Assignment:
         entry = self._store.candidate(self.search.id, ordinal)
         if entry is None:
             raise LookupError(f"{self.search.id} has no candidate {ordinal}")
         work = Export(
             entry.candidate.recipe,
             suite(self.search, Split.REPORT),
-            self._destination(self.search.id, entry.digest),
+            self._destination(self.search.id, entry.digest, form),
             card={
                 "search": self.search.spec.name,
                 "search id": self.search.id,
@@ -211,16 +213,17 @@ class Attended:
                 "genes": self.search.submission.facts.get("genes", "unknown"),
                 "sha256": self._store.hashes(self.search.id),
             },
+            form=form,
         )
-        return self._assign(self._job_id("checkpoint", ordinal), work, entry.candidate)
+        return self._assign(job_id, work, entry.candidate)
 
     def _assign(
         self, job_id: str, work: Evaluate | Survey | Export, candidate: Candidate | None
     ) -> Assignment:
         return Assignment(Job(job_id, self.search.submission.zoo, work), self.search.id, candidate)
 
-    def _job_id(self, kind: str, ordinal: int | None = None) -> str:
-        return f"{self.search.id}/{kind}" + ("" if ordinal is None else f"/{ordinal}")
+    def _job_id(self, kind: str, *which: int | Form) -> str:
+        return "/".join([self.search.id, kind, *map(str, which)])
 
 
 def fail(store: Store, search_id: str, problems: Sequence[Problem]) -> None:
@@ -243,17 +246,26 @@ def write(store: Store, assignment: Assignment, report: Report) -> None:
         case Evaluated(scores, timings) if candidate is not None:
             outcome = Scored(candidate, scores)
             store.record(search_id, outcome, timings=timings, worker=report.worker)
-        case Exported(files, scores) if candidate is not None:
+        case Exported(files, scores, error) if candidate is not None:
             body = {
                 "digest": candidate.recipe.digest,
                 "files": {name: list(facts) for name, facts in files.items()},
                 "scores": scores_to_json(scores),
+                "error": error,
+                "form": _form(assignment),
             }
             store.append(search_id, "checkpoint_stored", body, ordinal=candidate.ordinal)
         case Rejected() as rejected:
             _reject(store, assignment, rejected, worker=report.worker)
         case _:
             raise TypeError(f"{type(report.result).__name__} is no answer to {assignment.job.id}")
+
+
+def _form(assignment: Assignment) -> dict[str, Any]:
+    work = assignment.job.work
+    if not isinstance(work, Export):
+        raise TypeError(f"{assignment.job.id} writes no checkpoint")
+    return work.form.model_dump()
 
 
 def _reject(store: Store, assignment: Assignment, rejected: Rejected, *, worker: str) -> None:
@@ -270,7 +282,7 @@ def _reject(store: Store, assignment: Assignment, rejected: Rejected, *, worker:
                 store.record(search_id, outcome, timings=None, worker=worker)
         case Export():
             ordinal = None if candidate is None else candidate.ordinal
-            body = {"reason": rejected.reason}
+            body = {"reason": rejected.reason, "form": _form(assignment)}
             store.append(search_id, "checkpoint_failed", body, ordinal=ordinal)
         case _ as never:
             assert_never(never)

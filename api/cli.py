@@ -49,6 +49,12 @@ SpecFile = Annotated[
     Path, typer.Argument(help="A spec in YAML or JSON; - reads standard input.", metavar="SPEC")
 ]
 Id = Annotated[str, typer.Argument(help="Id of a search.", metavar="ID")]
+Adapter = Annotated[
+    bool, typer.Option("--adapter", help="Write a LoRA adapter; every parent must be one.")
+]
+Rank = Annotated[
+    int | None, typer.Option(help="Cut that adapter to this rank; exact when not given.", min=1)
+]
 Out = Annotated[Path, typer.Option("--out", help="Folder to write to.")]
 
 _URL = "http://127.0.0.1:8765"
@@ -228,23 +234,30 @@ def download(
     candidate: Annotated[
         int | None, typer.Option(help="Ordinal; the best by the spec's weights when not given.")
     ] = None,
+    adapter: Adapter = False,
+    rank: Rank = None,
     server: Server = _URL,
     token: Token = None,
     as_json: Json = False,
 ) -> None:
     """Make a candidate's checkpoint and download it; run it again to resume."""
+    _check_rank(rank, adapter=adapter)
     from api import terminal
+    from workers.messages import Form
 
+    form = Form(kind="adapter" if adapter else "model", rank=rank)
     with _client(server, token) as client:
         ordinal = client.best(search).ordinal if candidate is None else candidate
-        checkpoint = client.request_checkpoint(search, ordinal, wait=True)
+        checkpoint = client.request_checkpoint(search, ordinal, form=form, wait=True)
         if checkpoint.state == "failed":
             _fail(f"The checkpoint of candidate {ordinal} failed: {checkpoint.reason}")
-        paths = client.download(search, ordinal, out)
+        paths = client.download(search, ordinal, out, form=form)
     if as_json:
         terminal.print_json(checkpoint)
-    else:
-        terminal.out.out(f"Candidate {ordinal}: {len(paths)} files in {out}")
+        return
+    terminal.out.out(f"Candidate {ordinal}: {len(paths)} files in {out}")
+    if rank is not None:
+        terminal.out.out(_relative_error(rank, checkpoint.error))
 
 
 @app.command()
@@ -331,19 +344,12 @@ def merge(
         str,
         typer.Option(help="auto (the file's, or the base's), float32, bfloat16 or float16."),
     ] = "auto",
-    adapter: Annotated[
-        bool,
-        typer.Option("--adapter", help="Write a LoRA adapter; every parent must be one."),
-    ] = False,
-    rank: Annotated[
-        int | None,
-        typer.Option(help="Cut that adapter to this rank; exact when not given.", min=1),
-    ] = None,
+    adapter: Adapter = False,
+    rank: Rank = None,
     as_json: Json = False,
 ) -> None:
     """Merge local checkpoints and LoRA adapters into a folder; no server is needed."""
-    if rank is not None and not adapter:
-        _fail("--rank is of an adapter; give --adapter, too.", USAGE)
+    _check_rank(rank, adapter=adapter)
     with _explained():
         from api.offline import merge_file
         from api.terminal import print_notes
@@ -368,7 +374,7 @@ def merge(
     for name, error in sorted(written.errors.items(), key=lambda item: -item[1]):
         typer.echo(f"{error:.2e}  {name}")
     if rank is not None:
-        typer.echo(f"Relative error of the whole change at rank {rank}: {written.error:.2e}")
+        typer.echo(_relative_error(rank, written.error))
 
 
 @app.command()
@@ -696,6 +702,15 @@ def _read_bytes(path: Path) -> bytes:
     except OSError as error:
         _fail(f"{path} cannot be read: {error.strerror}", USAGE)
         raise
+
+
+def _check_rank(rank: int | None, *, adapter: bool) -> None:
+    if rank is not None and not adapter:
+        _fail("--rank is of an adapter; give --adapter, too.", USAGE)
+
+
+def _relative_error(rank: int, error: float) -> str:
+    return f"Relative error of the whole change at rank {rank}: {error:.2e}"
 
 
 def _pair(text: str) -> tuple[str, str]:

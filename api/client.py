@@ -35,6 +35,7 @@ from api.schemas import (
     TaskView,
     Validation,
 )
+from workers.messages import MODEL, Form
 
 DEFAULT_URL = "http://127.0.0.1:8765"
 
@@ -185,18 +186,33 @@ class Client:
                     return
             time.sleep(0.5)
 
-    def checkpoint(self, search_id: str, ordinal: int) -> CheckpointView:
+    def checkpoint(self, search_id: str, ordinal: int, *, form: Form = MODEL) -> CheckpointView:
         """State and files of a checkpoint."""
-        return self._get(CheckpointView, _checkpoint(search_id, ordinal))
+        return self._get(CheckpointView, _checkpoint(search_id, ordinal), _which(form))
 
     def request_checkpoint(
-        self, search_id: str, ordinal: int, *, wait: bool = False, poll_s: float = 0.5
+        self,
+        search_id: str,
+        ordinal: int,
+        *,
+        form: Form = MODEL,
+        wait: bool = False,
+        poll_s: float = 0.5,
     ) -> CheckpointView:
-        """Ask for a candidate's checkpoint; with ``wait``, until it is stored or failed."""
-        view = self._post(CheckpointView, _checkpoint(search_id, ordinal))
+        """Ask for a candidate's checkpoint; with ``wait``, until it is stored or failed.
+
+        Args:
+            search_id: of the search.
+            ordinal: of the candidate.
+            form: a whole model, or ``Form(kind="adapter", rank=8)`` where the parents are adapters.
+            wait: for it.
+            poll_s: between two looks.
+        """
+        asked = form.model_dump()
+        view = self._post(CheckpointView, _checkpoint(search_id, ordinal), json=asked)
         while wait and view.state == "requested":
             time.sleep(poll_s)
-            view = self.checkpoint(search_id, ordinal)
+            view = self.checkpoint(search_id, ordinal, form=form)
         return view
 
     def download(
@@ -205,6 +221,7 @@ class Client:
         ordinal: int,
         folder: Path,
         *,
+        form: Form = MODEL,
         told: Callable[[str, int], None] = lambda _name, _bytes: None,
     ) -> list[Path]:
         """Download a stored checkpoint; whatever is there already is kept or resumed.
@@ -216,13 +233,14 @@ class Client:
             search_id: of the search.
             ordinal: of the candidate.
             folder: is made where it does not exist.
+            form: that was requested.
             told: is called with a name and the bytes that just arrived.
 
         Raises:
             Damaged: a file does not have the sha256 of the manifest.
             Unreachable: the server stayed away for longer than ``patience_s``.
         """
-        files = self.checkpoint(search_id, ordinal).files
+        files = self.checkpoint(search_id, ordinal, form=form).files
         folder.mkdir(parents=True, exist_ok=True)
         paths = []
         for name, facts in files.items():
@@ -231,7 +249,10 @@ class Client:
             path = folder / name
             path.parent.mkdir(exist_ok=True)
             if not (path.is_file() and _sha256(path) == facts.sha256):
-                self._download(f"{_checkpoint(search_id, ordinal)}/files/{name}", path, facts, told)
+                url = httpx.URL(
+                    f"{_checkpoint(search_id, ordinal)}/files/{name}", params=_which(form)
+                )
+                self._download(url, path, facts, told)
             paths.append(path)
         return paths
 
@@ -309,7 +330,7 @@ class Client:
             return
 
     def _download(
-        self, path: str, target: Path, facts: FileView, told: Callable[[str, int], None]
+        self, path: httpx.URL, target: Path, facts: FileView, told: Callable[[str, int], None]
     ) -> None:
         partial = target.with_name(target.name + ".partial")
         for _ in range(2):
@@ -321,7 +342,9 @@ class Client:
             partial.unlink()
         raise Damaged(f"{target.name} does not have the sha256 of the manifest; nothing was kept")
 
-    def _fill(self, path: str, partial: Path, facts: FileView, told: Callable[[int], None]) -> None:
+    def _fill(
+        self, path: httpx.URL, partial: Path, facts: FileView, told: Callable[[int], None]
+    ) -> None:
         """Append to a partial file until it has its size, over as many connections as it takes."""
         deadline = time.monotonic() + self._patience_s
         with partial.open("ab") as file:
@@ -350,6 +373,11 @@ class Client:
 
 def _checkpoint(search_id: str, ordinal: int) -> str:
     return f"/v1/searches/{search_id}/candidates/{ordinal}/checkpoint"
+
+
+def _which(form: Form) -> dict[str, Any]:
+    """A form as a query: nothing where it is the usual one."""
+    return form.model_dump(exclude_defaults=True)
 
 
 def _body(spec: Spec) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from api.store import Head, Store, StoreDown
 from search.method import MethodDeclaration
 from search.problems import Invalid
 from workers.fleet import Fleet, FleetDown
-from workers.messages import Report
+from workers.messages import Form, Report
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class Controller:
         store: the log.
         fleet: where jobs run; closed by its owner.
         declaration: merge method by name; UnknownName when there is none.
-        destination: search id, recipe digest -> folder that the checkpoint is written to. A recipe
+        destination: search id, recipe digest, form -> folder that is written to. A recipe
             alone is not enough: two searches may call different models by one name.
         poll_s: how soon a new search or command is noticed.
         lease_s: how soon another controller takes over from one that died.
@@ -51,7 +51,7 @@ class Controller:
         fleet: Fleet,
         *,
         declaration: Callable[[str], MethodDeclaration],
-        destination: Callable[[str, str], str],
+        destination: Callable[[str, str, Form], str],
         poll_s: float = 0.2,
         lease_s: float = 5.0,
         patience_s: float = 1.0,

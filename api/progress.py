@@ -12,6 +12,7 @@ from api.schemas import OVER, State
 from api.store.records import Event, OutcomeKind
 from search.problems import Problem
 from search.spec import SearchSpec
+from workers.messages import MODEL, Form
 
 # States that nothing leads out of.
 FINAL: frozenset[State] = OVER - {"finished"}
@@ -23,10 +24,16 @@ _RECENT = 50
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What became of the newest request for a candidate's checkpoint; ``body`` is the event's."""
+    """What became of the newest request for a form of a candidate; ``body`` is the event's."""
 
     state: Literal["requested", "stored", "failed"]
     body: Mapping[str, Any] = field(default_factory=dict)
+
+
+def form_of(event: Event) -> Form:
+    """The form of the checkpoint that an event is about: a whole model where it says nothing."""
+    given = event.body.get("form")
+    return MODEL if given is None else Form.model_validate(given)
 
 
 class Progress:
@@ -40,7 +47,7 @@ class Progress:
         evaluations: the budget, extensions included.
         complete: every ordinal below this has an outcome.
         problems: why the search failed.
-        checkpoints: by ordinal.
+        checkpoints: by ordinal and form.
     """
 
     def __init__(self, spec: SearchSpec) -> None:
@@ -50,7 +57,7 @@ class Progress:
         self.evaluations = spec.budget.evaluations
         self.complete = 0
         self.problems: tuple[Problem, ...] = ()
-        self.checkpoints: dict[int, Checkpoint] = {}
+        self.checkpoints: dict[tuple[int, Form], Checkpoint] = {}
         self._beyond: set[int] = set()
         self._surveyed = self._paused = self._finished = False
         self._final: Literal["cancelled", "failed"] | None = None
@@ -63,7 +70,7 @@ class Progress:
             if event.kind in OUTCOMES:
                 self._count(event)
             elif event.ordinal is not None:
-                self._checkpoint(event.ordinal, event)
+                self._checkpoint((event.ordinal, form_of(event)), event)
             elif self._final is None:
                 self._turn(event)
 
@@ -98,6 +105,11 @@ class Progress:
         pace = (self._recent[-1] - self._recent[0]).total_seconds() / (len(self._recent) - 1)
         return max(0, self.evaluations - self.scored - self.infeasible) * pace
 
+    def checkpoints_of(self, ordinal: int) -> dict[Form, Checkpoint]:
+        """The checkpoints of one candidate."""
+        found = self.checkpoints.items()
+        return {form: checkpoint for (of, form), checkpoint in found if of == ordinal}
+
     def recorded(self, ordinal: int) -> bool:
         """Whether a candidate has its outcome."""
         return ordinal < self.complete or ordinal in self._beyond
@@ -115,14 +127,14 @@ class Progress:
             self._beyond.remove(self.complete)
             self.complete += 1
 
-    def _checkpoint(self, ordinal: int, event: Event) -> None:
+    def _checkpoint(self, which: tuple[int, Form], event: Event) -> None:
         match event.kind:
             case "checkpoint_requested":
-                self.checkpoints[ordinal] = Checkpoint("requested", event.body)
+                self.checkpoints[which] = Checkpoint("requested", event.body)
             case "checkpoint_stored":
-                self.checkpoints[ordinal] = Checkpoint("stored", event.body)
+                self.checkpoints[which] = Checkpoint("stored", event.body)
             case "checkpoint_failed":
-                self.checkpoints[ordinal] = Checkpoint("failed", event.body)
+                self.checkpoints[which] = Checkpoint("failed", event.body)
 
     def _turn(self, event: Event) -> None:
         match event.kind:

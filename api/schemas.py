@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from search.problems import Problem as Problem
 from search.recipe import Recipe
 from search.spec import SearchSpec
+from workers.messages import MODEL, Form
 
 State = Literal["surveying", "running", "paused", "finished", "cancelled", "failed"]
 # Nothing happens by itself any more; only a finished search can still be extended.
@@ -89,8 +90,10 @@ class CandidateDetail(CandidateView):
     recipe: Recipe
     mergekit: str | None
     """mergekit's YAML, where the recipe has one."""
-    checkpoint: Literal["requested", "stored", "failed"] | None = None
-    """State of its checkpoint, where one was asked for."""
+    checkpoints: list[CheckpointState] = []
+    """The forms that its weights were asked for in."""
+    can_be_adapter: bool = False
+    """Whether its weights can also be had as a LoRA adapter."""
 
 
 class Progress(View):
@@ -189,15 +192,25 @@ class EventView(View):
     detail: dict[str, Any] = {}
 
 
+class CheckpointState(View):
+    """A form in which a candidate was asked for, and what became of it."""
+
+    form: Form
+    state: Literal["requested", "stored", "failed"]
+
+
 class CheckpointView(View):
     """The checkpoint of a candidate."""
 
     state: Literal["requested", "stored", "failed"]
+    form: Form = MODEL
     ordinal: int
     digest: str
     files: dict[str, FileView]
     scores: dict[str, ScoreView]
     """On the report split."""
+    error: float = 0.0
+    """What an adapter that was cut to a rank lacks of the exact change, relative to it."""
     reason: str | None = None
 
 
@@ -378,3 +391,4 @@ class ModelView(View):
 
 
 CheckpointView.model_rebuild()
+CandidateDetail.model_rebuild()

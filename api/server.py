@@ -20,6 +20,7 @@ from api.store import Store
 from search.method import MethodDeclaration
 from workers.fleet import Fleet, FleetDown
 from workers.merging.merge_method import methods
+from workers.messages import Form
 
 # SIGTERM to exit: open answers get so long, then the controller and its workers.
 _DRAIN_S = 3
@@ -151,8 +152,8 @@ def _run_controller(
     def declaration(name: str) -> MethodDeclaration:
         return methods[name].declaration
 
-    def destination(search_id: str, recipe_digest: str) -> str:
-        return str(artifacts.staging(artifact_digest(search_id, recipe_digest)))
+    def destination(search_id: str, recipe_digest: str, form: Form) -> str:
+        return str(artifacts.staging(artifact_digest(search_id, recipe_digest, form)))
 
     try:
         Controller(

@@ -159,6 +159,7 @@ def validate(document: object, settings: Settings) -> Accepted:
                     "memory_bytes": found.memory_bytes,
                     "checkpoint_bytes": found.checkpoint_bytes,
                     "warnings": [warning.model_dump() for warning in found.warnings],
+                    "adapters": [model.name for model in found.models if model.is_adapter],
                     "hub": _from_hub(spec, examined.folders),
                 },
             )

@@ -12,6 +12,7 @@ from api.reading import Reading, Readings
 from api.schemas import (
     CandidateDetail,
     CandidateView,
+    CheckpointState,
     CheckpointView,
     EventView,
     FileView,
@@ -31,7 +32,9 @@ from api.schemas import (
 from api.store import Entry, Event, Search, Summary, scores_from_json
 from search.method import MethodDeclaration, Parameter
 from search.optimizer import OptimizerClass
+from workers.checkpoints.lowrank import obstacles
 from workers.mergekit import mergekit_yaml
+from workers.messages import Form
 
 
 def score_views(
@@ -59,7 +62,7 @@ def candidate_view(entry: Entry, search: Search, *, on_front: bool) -> Candidate
 
 
 def candidate_detail(
-    entry: Entry, search: Search, *, on_front: bool, checkpoint: Checkpoint | None
+    entry: Entry, search: Search, *, on_front: bool, checkpoints: Mapping[Form, Checkpoint]
 ) -> CandidateDetail:
     """One candidate whole."""
     submission = search.submission
@@ -70,8 +73,17 @@ def candidate_detail(
         on_front=on_front,
         recipe=recipe,
         mergekit=mergekit_yaml(recipe, submission.layout, {"base": zoo.base, **dict(zoo.parents)}),
-        checkpoint=None if checkpoint is None else checkpoint.state,
+        checkpoints=[
+            CheckpointState(form=form, state=checkpoint.state)
+            for form, checkpoint in checkpoints.items()
+        ],
+        can_be_adapter=not obstacles(recipe, adapters(search)),
     )
+
+
+def adapters(search: Search) -> list[str]:
+    """Names of the parents that are LoRA adapters."""
+    return list(search.submission.facts.get("adapters", ()))
 
 
 def _candidate(entry: Entry, search: Search) -> dict[str, Any]:
@@ -210,11 +222,14 @@ def event_view(event: Event, entry: Entry | None, reading: Reading, proposed: in
     )
 
 
-def checkpoint_view(entry: Entry, search: Search, checkpoint: Checkpoint) -> CheckpointView:
+def checkpoint_view(
+    entry: Entry, search: Search, form: Form, checkpoint: Checkpoint
+) -> CheckpointView:
     """The checkpoint of a candidate."""
     body = checkpoint.body
     return CheckpointView(
         state=checkpoint.state,
+        form=form,
         ordinal=entry.candidate.ordinal,
         digest=body.get("digest", entry.digest),
         files={
@@ -222,6 +237,7 @@ def checkpoint_view(entry: Entry, search: Search, checkpoint: Checkpoint) -> Che
             for name, (sha256, size) in sorted(body.get("files", {}).items())
         },
         scores=score_views(scores_from_json(body.get("scores", {})), search.submission.directions),
+        error=body.get("error", 0.0),
         reason=body.get("reason"),
     )
 

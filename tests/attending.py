@@ -38,7 +38,7 @@ def controller_of(store: Store, fleet: Fleet, **settings: Any) -> Controller:
         store,
         fleet,
         declaration=declaration,
-        destination=lambda search, digest: f"artifacts/{search}/{digest}",
+        destination=lambda search, digest, form: f"artifacts/{search}/{digest}/{form}",
         **{"poll_s": 0.01, "lease_s": 1.0, **settings},
     )
 

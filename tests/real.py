@@ -71,7 +71,7 @@ def attend(store: Store, fleet: Fleet, search_id: str) -> None:
         store,
         fleet,
         declaration=_declaration,
-        destination=lambda search, digest: f"artifacts/{search}/{digest}",
+        destination=lambda search, digest, form: f"artifacts/{search}/{digest}/{form}",
         poll_s=0.01,
     )
     controller.run(Over(store, search_id))

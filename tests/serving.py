@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -43,9 +43,18 @@ def accept(document: object) -> Accepted:
     return Accepted(given, found, genes=12, needs=asked)
 
 
-def recorded(store: Store, outcomes: int = 9, *, of: int = 12, name: str = "analytic") -> str:
+def recorded(
+    store: Store,
+    outcomes: int = 9,
+    *,
+    of: int = 12,
+    name: str = "analytic",
+    facts: Mapping[str, Any] | None = None,
+) -> str:
     """A search whose first candidates are recorded: base, two parents, average, then others."""
-    search_id = store.create_search(submission(evaluations=of, name=name))
+    submitted = submission(evaluations=of, name=name)
+    given = dataclasses.replace(submitted, facts={**submitted.facts, **(facts or {})})
+    search_id = store.create_search(given)
     store.record_survey(search_id, Surveyed({"base/model": "0" * 64}, None))
     search = store.search(search_id)
     run = build_run(search, declaration("linear"), None)

@@ -50,8 +50,12 @@ class Form(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["model", "adapter"] = "model"
-    rank: int | None = Field(default=None, ge=1, le=2**20)
+    kind: Literal["model", "adapter"] = Field(
+        default="model", description="a whole model, or a LoRA adapter of the base"
+    )
+    rank: int | None = Field(
+        default=None, ge=1, le=2**20, description="that an adapter is cut to; exact where not given"
+    )
 
     @model_validator(mode="after")
     def _only_adapters_have_ranks(self) -> Self:

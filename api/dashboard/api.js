@@ -33,8 +33,10 @@ export const candidates = (id, after, limit) =>
 export const candidate = (id, ordinal) => call(`${at(id)}/candidates/${ordinal}`);
 export const front = (id, keys) => call(`${at(id)}/front${query({ objectives: keys.join(",") })}`);
 export const command = (id, body) => post(`${at(id)}/commands`, body);
-export const checkpoint = (id, ordinal) => call(checkpointPath(id, ordinal));
-export const requestCheckpoint = (id, ordinal) => post(checkpointPath(id, ordinal), null);
+/** `form` says in which of its forms: `{}` is the whole model, `{kind: "adapter", rank}` a LoRA. */
+export const checkpoint = (id, ordinal, form) =>
+  call(`${checkpointPath(id, ordinal)}${query(form)}`);
+export const requestCheckpoint = (id, ordinal, form) => post(checkpointPath(id, ordinal), form);
 export const catalogue = (kind) => call(kind);
 
 /** Whether a token is wanted and was given: `{required, open}`; this call is never refused. */
@@ -54,9 +56,12 @@ export const submit = (text, key) => {
 };
 
 export const eventsUrl = (id, after) => `${ROOT}${at(id)}/events${query({ after })}`;
-export const tarUrl = (id, ordinal) => `${ROOT}${checkpointPath(id, ordinal)}.tar`;
-export const fileUrl = (id, ordinal, name) =>
-  `${ROOT}${checkpointPath(id, ordinal)}/files/${name.split("/").map(encodeURIComponent).join("/")}`;
+export const tarUrl = (id, ordinal, form) =>
+  `${ROOT}${checkpointPath(id, ordinal)}.tar${query(form)}`;
+export const fileUrl = (id, ordinal, form, name) => {
+  const path = name.split("/").map(encodeURIComponent).join("/");
+  return `${ROOT}${checkpointPath(id, ordinal)}/files/${path}${query(form)}`;
+};
 
 const at = (id) => `searches/${encodeURIComponent(id)}`;
 const checkpointPath = (id, ordinal) => `${at(id)}/candidates/${ordinal}/checkpoint`;

@@ -21,7 +21,7 @@ export class CandidatePanel {
     this.scores = new ScoresPlot(log);
     this.recipe = new RecipePlot();
     this.lineage = new Lineage(log, (ordinal) => this.#find(ordinal));
-    this.checkpoint = new Checkpoint(log);
+    this.checkpoints = [new Checkpoint(log, "model"), new Checkpoint(log, "adapter")];
     this.heading = h("h2", { id: "candidate-title" }, "Candidate");
     this.why = h("span", { class: "chip soft" });
     this.steps = h("nav", { class: "steps", "aria-label": "Neighbours on the front" });
@@ -32,7 +32,7 @@ export class CandidatePanel {
       { class: "parts" },
       this.facts,
       this.scores.element,
-      this.checkpoint.element,
+      this.checkpoints.map((checkpoint) => checkpoint.element),
     );
     this.recipeCard = h(
       "div",
@@ -87,11 +87,12 @@ export class CandidatePanel {
 
   /** The log says that something happened to a checkpoint. */
   checkpointChanged(ordinal) {
-    if (ordinal === this.current?.ordinal) this.checkpoint.refresh();
+    if (ordinal !== this.current?.ordinal) return;
+    for (const checkpoint of this.checkpoints) checkpoint.refresh();
   }
 
   close() {
-    for (const part of [this.scores, this.recipe, this.checkpoint]) part.close();
+    for (const part of [this.scores, this.recipe, ...this.checkpoints]) part.close();
   }
 
   async #render(detail) {
@@ -102,7 +103,7 @@ export class CandidatePanel {
     this.recipe.chart.entitle(`Recipe of ${detail.label}`);
     fill(this.facts, facts(detail));
     fill(this.texts, texts(detail));
-    this.checkpoint.draw(detail);
+    for (const checkpoint of this.checkpoints) checkpoint.draw(detail);
     this.lineage.draw(detail);
     await Promise.all([this.scores.draw(detail), this.recipe.draw(detail.recipe)]);
   }

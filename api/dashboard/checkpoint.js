@@ -1,4 +1,7 @@
-/** The checkpoint of a candidate: ask for it, watch it being written, download it. */
+/**
+ * A checkpoint of a candidate, as a whole model or as a LoRA adapter: ask for it, watch it being
+ * written, download it.
+ */
 
 import * as api from "./api.js";
 import { fill, h } from "./element.js";
@@ -8,18 +11,42 @@ import { objectiveLabel } from "./search-log.js";
 
 const POLL_MS = 1500;
 
+const KINDS = {
+  model: {
+    title: "Checkpoint",
+    what: "The checkpoint",
+    label: "Prepare download",
+    hint:
+      "Writes this merge as a Hugging Face folder and scores it on the examples kept for reports.",
+  },
+  adapter: {
+    title: "LoRA adapter",
+    what: "The adapter",
+    label: "Prepare adapter",
+    hint:
+      "All parents are adapters, so the merge can be one, too: exactly, with ranks that add up, or " +
+      "cut to a rank.",
+  },
+};
+
 export class Checkpoint {
   #timer = null;
   #turn = 0;
   #view;
 
-  constructor(log) {
+  /**
+   * @param {SearchLog} log
+   * @param {"model"|"adapter"} kind
+   */
+  constructor(log, kind) {
     this.log = log;
+    this.kind = kind;
+    this.words = KINDS[kind];
     this.body = h("div", { class: "checkpoint" });
     this.element = h(
       "section",
-      { "aria-labelledby": "checkpoint-title" },
-      h("h3", { id: "checkpoint-title" }, "Checkpoint"),
+      { "aria-labelledby": `${kind}-title` },
+      h("h3", { id: `${kind}-title` }, this.words.title),
       this.body,
     );
   }
@@ -30,17 +57,21 @@ export class Checkpoint {
     [this.#view, this.ordinal] = [undefined, candidate.ordinal];
     clearTimeout(this.#timer);
     this.#turn += 1;
+    this.element.hidden = this.kind === "adapter" && !candidate.can_be_adapter;
+    const known = candidate.checkpoints.map(({ form }) => form).filter(this.#isOurs);
+    this.form = known.at(-1) ?? this.#usual;
     // Most candidates have none: then there is nothing to ask for.
-    if (candidate.checkpoint) await this.refresh();
+    if (known.length > 0) await this.refresh();
     else this.#show(null);
   }
 
   /** Ask how it stands; also called when the log says that something happened to it. */
   async refresh() {
+    if (this.form === null) return;
     const turn = ++this.#turn;
     clearTimeout(this.#timer);
     const view = await api
-      .checkpoint(this.log.detail.id, this.ordinal)
+      .checkpoint(this.log.detail.id, this.ordinal, this.form)
       .catch((error) => (error.status === 404 ? null : error));
     if (turn === this.#turn) this.#show(view);
   }
@@ -57,7 +88,7 @@ export class Checkpoint {
     }
     if (view?.state === "requested") this.#timer = setTimeout(() => this.refresh(), POLL_MS);
     if (this.#view?.state === "requested" && view?.state === "stored")
-      announce(`The checkpoint of ${this.candidate.label} is ready to download.`);
+      announce(`${this.words.what} of ${this.candidate.label} is ready to download.`);
     if (JSON.stringify(this.#view) === JSON.stringify(view)) return;
     this.#view = view;
     fill(this.body, this.#content(view));
@@ -68,11 +99,7 @@ export class Checkpoint {
       return h("p", { class: "muted" }, "An infeasible candidate has no checkpoint.");
     if (this.candidate.state === "pending")
       return h("p", { class: "muted" }, "Available once the candidate is scored.");
-    if (view === null)
-      return this.#offer(
-        "Prepare download",
-        "Writes this merge as a Hugging Face folder and scores it on the examples kept for reports.",
-      );
+    if (view === null) return this.#offer(this.words.label, this.words.hint);
     if (view.state === "requested") return this.#waiting();
     if (view.state === "failed")
       return [
@@ -83,25 +110,35 @@ export class Checkpoint {
   }
 
   #offer(label, text) {
-    const button = h(
-      "button",
-      {
-        type: "button",
-        class: "primary",
-        onclick: async () => {
-          button.disabled = true;
-          await this.#request();
-        },
-      },
-      label,
+    const rank = h("input", { type: "number", min: "1", step: "1", placeholder: "exact" });
+    const button = h("button", { class: "primary" }, label);
+    const asked = (event) => {
+      event.preventDefault();
+      button.disabled = true;
+      this.form = this.#usual ?? { kind: "adapter", rank: rank.valueAsNumber || null };
+      this.#request();
+    };
+    return h(
+      "form",
+      { onsubmit: asked },
+      text ? h("p", { class: "muted" }, text) : null,
+      this.kind === "adapter" ? [h("label", {}, "Rank ", rank), " "] : null,
+      button,
     );
-    return [text ? h("p", { class: "muted" }, text) : null, button];
   }
+
+  /** The form that is meant where none was asked for; an adapter has many. */
+  get #usual() {
+    return this.kind === "model" ? {} : null;
+  }
+
+  #isOurs = (form) => form.kind === this.kind;
 
   async #request() {
     try {
-      await api.requestCheckpoint(this.log.detail.id, this.ordinal);
-      announce("The checkpoint is being written.");
+      const { form } = await api.requestCheckpoint(this.log.detail.id, this.ordinal, this.form);
+      this.candidate.checkpoints.push({ form });
+      announce(`${this.words.what} is being written.`);
     } catch (error) {
       complain(error);
       this.#view = undefined;
@@ -114,7 +151,7 @@ export class Checkpoint {
   #waiting() {
     return [
       h("p", {}, "Being written and scored on the report split…"),
-      h("progress", { "aria-label": "Writing the checkpoint" }),
+      h("progress", { "aria-label": `${this.words.what} is being written` }),
     ];
   }
 
@@ -128,10 +165,22 @@ export class Checkpoint {
         {},
         h(
           "a",
-          { class: "button primary", href: api.tarUrl(id, this.ordinal), download: true },
+          {
+            class: "button primary",
+            href: api.tarUrl(id, this.ordinal, this.form),
+            download: true,
+          },
           `Download .tar (${format.bytes(total)})`,
         ),
       ),
+      view.form.rank === null
+        ? null
+        : h(
+            "p",
+            {},
+            `Cut to rank ${view.form.rank}, it lacks ${(100 * view.error).toPrecision(2)} % of the ` +
+              "exact change.",
+          ),
       reportScores(view, this.log.objectives),
       h(
         "details",
@@ -144,13 +193,20 @@ export class Checkpoint {
             h(
               "li",
               {},
-              h("a", { href: api.fileUrl(id, this.ordinal, name), download: true }, name),
+              h(
+                "a",
+                { href: api.fileUrl(id, this.ordinal, this.form, name), download: true },
+                name,
+              ),
               h("span", { class: "muted" }, format.bytes(file.size_bytes)),
               h("code", { title: `sha256 ${file.sha256}` }, file.sha256.slice(0, 12)),
             ),
           ),
         ),
       ),
+      this.kind === "adapter"
+        ? h("details", {}, h("summary", {}, "Another rank"), this.#offer(this.words.label, ""))
+        : null,
     ];
   }
 }

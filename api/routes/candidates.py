@@ -35,10 +35,10 @@ def show_candidate(search_id: SearchId, ordinal: Ordinal, here: Here) -> Candida
     """One candidate, with its recipe and mergekit's YAML for it where there is one."""
     with here.readings.open(search_id) as reading:
         on_front = ordinal in reading.standings.front
-        checkpoint = reading.progress.checkpoints.get(ordinal)
+        checkpoints = reading.progress.checkpoints_of(ordinal)
         search = reading.search
     entry = entry_or_404(here, search_id, ordinal)
-    return candidate_detail(entry, search, on_front=on_front, checkpoint=checkpoint)
+    return candidate_detail(entry, search, on_front=on_front, checkpoints=checkpoints)
 
 
 def entry_or_404(here: Service, search_id: str, ordinal: int) -> Entry:

@@ -258,6 +258,55 @@ def test_a_checkpoint_is_requested_once(client: TestClient, store: Store) -> Non
     assert client.post(path).json()["state"] == "requested"
 
 
+def test_a_merge_of_adapters_can_be_had_as_adapters_of_any_rank(
+    client: TestClient, store: Store
+) -> None:
+    search_id = recorded(store, 6, facts={"adapters": ["add", "reverse"]})
+    path = f"{SPEC}/{search_id}/candidates/3/checkpoint"
+    exact, cut = {"kind": "adapter"}, {"kind": "adapter", "rank": 8}
+    for form in (exact, cut, cut):
+        answer = client.post(path, json=form)
+        assert answer.status_code == 202
+        assert answer.json()["form"] == {"rank": None, **form}
+    assert client.get(path).status_code == 404
+    assert client.get(path, params={"kind": "adapter", "rank": 4}).status_code == 404
+    store.append(search_id, "checkpoint_stored", stored_body(cut, error=0.125), ordinal=3)
+    assert client.get(path, params=exact).json()["state"] == "requested"
+    found = client.get(path, params=cut).json()
+    assert (found["state"], found["error"]) == ("stored", 0.125)
+    detail = client.get(path.rpartition("/")[0]).json()
+    assert detail["can_be_adapter"]
+    assert detail["checkpoints"] == [
+        {"form": {"kind": "adapter", "rank": None}, "state": "requested"},
+        {"form": {"kind": "adapter", "rank": 8}, "state": "stored"},
+    ]
+
+
+def stored_body(form: dict[str, Any], *, error: float) -> dict[str, Any]:
+    return {"digest": "0" * 64, "files": {}, "scores": {}, "error": error, "form": form}
+
+
+def test_what_is_no_adapter_says_why(client: TestClient, store: Store) -> None:
+    search_id = recorded(store, 6, facts={"adapters": ["add"]})
+    path = f"{SPEC}/{search_id}/candidates/3"
+    assert not client.get(path).json()["can_be_adapter"]
+    answer = client.post(f"{path}/checkpoint", json={"kind": "adapter"})
+    assert answer.status_code == 409
+    (error,) = problem_of(answer)["errors"]
+    assert error["field"] == "models.reverse"
+    assert "is a whole checkpoint" in error["message"]
+
+
+@pytest.mark.parametrize("form", [{"kind": "gguf"}, {"rank": 8}, {"kind": "adapter", "rank": 0}])
+def test_a_form_that_does_not_exist_is_a_problem(
+    client: TestClient, store: Store, form: dict[str, Any]
+) -> None:
+    path = f"{SPEC}/{recorded(store, 6)}/candidates/3/checkpoint"
+    for answer in (client.post(path, json=form), client.get(path, params=form)):
+        assert answer.status_code == 422
+        problem_of(answer)
+
+
 def test_what_has_no_weights_has_no_checkpoint(client: TestClient, store: Store) -> None:
     path = f"{SPEC}/{recorded(store, 6)}/candidates"
     assert client.post(f"{path}/5/checkpoint").status_code == 409

@@ -31,7 +31,7 @@ def url(settings: Settings, store: Store, artifacts: Artifacts) -> Iterator[str]
         store,
         fleet,
         declaration=declaration,
-        destination=lambda search, digest: str(artifacts.staging(artifact_digest(search, digest))),
+        destination=lambda *which: str(artifacts.staging(artifact_digest(*which))),
         poll_s=0.01,
     )
     thread = threading.Thread(target=controller.run, args=(stop,))

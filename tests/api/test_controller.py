@@ -17,7 +17,7 @@ from search.outcome import Candidate, Outcome
 from tests.analytic import AnalyticFleet, perform, submission
 from tests.attending import Over, attending, controller_of, progress_of, wait_for
 from workers.fleet import Fleet, FleetDown
-from workers.messages import Evaluate, Job, Rejected, Report, Survey
+from workers.messages import MODEL, Evaluate, Form, Job, Rejected, Report, Survey
 
 NSGA2 = {"name": "nsga2", "population": 8}
 
@@ -216,17 +216,45 @@ def test_a_requested_checkpoint_is_exported_also_after_the_end(store: Store) -> 
     run_to_the_end(store, search_id)
     store.append(search_id, "checkpoint_requested", ordinal=7)
     with attending(store, fleet):
-        wait_for(lambda: progress_of(store, search_id).checkpoints[7].state == "stored", "export")
+        wait_for(
+            lambda: progress_of(store, search_id).checkpoints[7, MODEL].state == "stored", "export"
+        )
     (job,) = fleet.submitted
     entry = store.candidate(search_id, 7)
     assert entry is not None
-    assert job.work.destination == f"artifacts/{search_id}/{entry.digest}"
+    assert job.work.destination == f"artifacts/{search_id}/{entry.digest}/model"
     assert job.work.card["search"] == "analytic"
     assert job.work.card["sha256"] == store.hashes(search_id) != {}
-    body = progress_of(store, search_id).checkpoints[7].body
+    body = progress_of(store, search_id).checkpoints[7, MODEL].body
     assert body["files"] == {"model.safetensors": ["1" * 64, 288]}
     assert body["digest"] == entry.digest
     assert set(body["scores"]) == {"add/score", "reverse/acc"}
+
+
+def test_every_form_of_a_checkpoint_is_a_job_and_an_answer_of_its_own(store: Store) -> None:
+    fleet = AnalyticFleet()
+    search_id = store.create_search(submission(evaluations=10))
+    run_to_the_end(store, search_id)
+    forms = [MODEL, Form(kind="adapter"), Form(kind="adapter", rank=8)]
+    for form in forms:
+        body = {"form": form.model_dump()}
+        store.append(search_id, "checkpoint_requested", body, ordinal=7)
+    with attending(store, fleet):
+        wait_for(
+            lambda: (
+                {(c.state, len(c.body)) for c in progress_of(store, search_id).checkpoints.values()}
+                == {("stored", 5)}
+            ),
+            "exports",
+        )
+    assert list(progress_of(store, search_id).checkpoints_of(7)) == forms
+    assert [job.work.form for job in fleet.submitted] == forms
+    assert [job.id.rpartition("/7/")[2] for job in fleet.submitted] == [
+        "model",
+        "adapter",
+        "adapter-8",
+    ]
+    assert len({job.work.destination for job in fleet.submitted}) == len(forms)
 
 
 class Refusing(AnalyticFleet):
@@ -254,11 +282,15 @@ def test_a_checkpoint_that_cannot_be_written_says_why_and_can_be_asked_for_again
     store.append(search_id, "checkpoint_requested", ordinal=0)
     full = Refusing(object, Rejected("disk full: 20 GB needed, 3 GB free"))
     with attending(store, full):
-        wait_for(lambda: progress_of(store, search_id).checkpoints[0].state == "failed", "failure")
-    assert "disk full" in progress_of(store, search_id).checkpoints[0].body["reason"]
+        wait_for(
+            lambda: progress_of(store, search_id).checkpoints[0, MODEL].state == "failed", "failure"
+        )
+    assert "disk full" in progress_of(store, search_id).checkpoints[0, MODEL].body["reason"]
     store.append(search_id, "checkpoint_requested", ordinal=0)
     with attending(store):
-        wait_for(lambda: progress_of(store, search_id).checkpoints[0].state == "stored", "export")
+        wait_for(
+            lambda: progress_of(store, search_id).checkpoints[0, MODEL].state == "stored", "export"
+        )
 
 
 @pytest.mark.parametrize("work", [Survey, Evaluate])

@@ -11,6 +11,7 @@ from api.schemas import State
 from api.store import Event
 from search.problems import Problem
 from tests.analytic import submission
+from workers.messages import MODEL
 
 START = datetime(2026, 11, 21, tzinfo=UTC)
 
@@ -92,11 +93,12 @@ def test_time_left_is_what_the_last_outcomes_took() -> None:
 
 def test_a_checkpoint_is_what_was_last_said_of_it() -> None:
     asked = ("checkpoint_requested", 3)
-    assert after(asked).checkpoints[3].state == "requested"
-    assert after(asked, ("checkpoint_failed", 3)).checkpoints[3].state == "failed"
-    assert after(asked, ("checkpoint_failed", 3), asked).checkpoints[3].state == "requested"
+    assert after(asked).checkpoints[3, MODEL].state == "requested"
+    assert after(asked, ("checkpoint_failed", 3)).checkpoints[3, MODEL].state == "failed"
+    assert after(asked, ("checkpoint_failed", 3), asked).checkpoints[3, MODEL].state == "requested"
     stored = after("cancel", asked, ("checkpoint_stored", 3))
-    assert stored.checkpoints[3].state == "stored"
+    assert stored.checkpoints[3, MODEL].state == "stored"
+    assert stored.checkpoints_of(4) == {}
     assert stored.state == "cancelled"
 
 

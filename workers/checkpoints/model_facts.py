@@ -27,6 +27,7 @@ class ModelFacts:
         tied: whether its head is its embedding.
         licence: as its model card states.
         chat_template: whose it has.
+        is_adapter: whether it is a LoRA adapter of the base.
     """
 
     name: str
@@ -37,6 +38,7 @@ class ModelFacts:
     tied: bool
     licence: str | None
     chat_template: Template
+    is_adapter: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ def facts_of(name: str, folder: Folder, base: Folder) -> ModelFacts:
         tied=bool(folder.aliases),
         licence=licence(folder.path),
         chat_template=template,
+        is_adapter=folder.adapter is not None,
     )
 
 

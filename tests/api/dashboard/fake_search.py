@@ -12,6 +12,7 @@ import numpy as np
 from api.schemas import (
     CandidateDetail,
     CandidateView,
+    CheckpointState,
     CheckpointView,
     EventView,
     FileView,
@@ -28,8 +29,9 @@ from search.layout import LayerGroups, Segments
 from search.pareto import front, hypervolume, reference_point
 from search.recipe import Recipe, mixture
 from search.spec import SearchSpec
+from workers.messages import Form
 
-Form = Literal["blocks", "segments"]
+RecipeForm = Literal["blocks", "segments"]
 
 _BLOCKS = (
     "embed",
@@ -56,14 +58,14 @@ class FakeSearch:
     """
 
     def __init__(
-        self, identity: str, spec: SearchSpec, *, pace_s: float, form: Form, hostile: str = ""
+        self, identity: str, spec: SearchSpec, *, pace_s: float, form: RecipeForm, hostile: str = ""
     ) -> None:
         self.id = identity
         self.spec = spec
         self.form = form
         self.hostile = hostile
         self.events: list[EventView] = []
-        self.checkpoints: dict[int, CheckpointView] = {}
+        self.checkpoints: dict[tuple[int, Form], CheckpointView] = {}
         self.evaluations = spec.budget.evaluations
         self.state: State = "surveying"
         self.created_at = datetime.now(UTC)
@@ -72,7 +74,7 @@ class FakeSearch:
         self._volumes: list[tuple[int, float]] = []
         self._pace_s = pace_s
         self._due = time.monotonic() + 4 * pace_s
-        self._stored_at: dict[int, float] = {}
+        self._stored_at: dict[tuple[int, Form], float] = {}
         self.advance()
 
     @property
@@ -100,10 +102,10 @@ class FakeSearch:
             else:
                 self.state = "finished"
                 self._log("finished")
-        for ordinal, moment in list(self._stored_at.items()):
+        for which, moment in list(self._stored_at.items()):
             if time.monotonic() >= moment:
-                del self._stored_at[ordinal]
-                self._store(ordinal)
+                del self._stored_at[which]
+                self._store(*which)
 
     def command(self, kind: str, evaluations: int | None) -> None:
         self._due = time.monotonic() + self._pace_s
@@ -119,15 +121,15 @@ class FakeSearch:
                 self.state = "running" if self.state == "finished" else self.state
         self._log(kind)
 
-    def request_checkpoint(self, ordinal: int) -> CheckpointView:
-        if ordinal not in self.checkpoints:
+    def request_checkpoint(self, ordinal: int, form: Form) -> CheckpointView:
+        if (ordinal, form) not in self.checkpoints:
             digest = self._details[ordinal].digest
-            self.checkpoints[ordinal] = CheckpointView(
-                state="requested", ordinal=ordinal, digest=digest, files={}, scores={}
+            self.checkpoints[ordinal, form] = CheckpointView(
+                state="requested", form=form, ordinal=ordinal, digest=digest, files={}, scores={}
             )
-            self._stored_at[ordinal] = time.monotonic() + 0.6
+            self._stored_at[ordinal, form] = time.monotonic() + 0.6
             self._log("checkpoint_requested", ordinal)
-        return self.checkpoints[ordinal]
+        return self.checkpoints[ordinal, form]
 
     def candidates(self) -> list[CandidateView]:
         return [_view(detail) for detail in self._details]
@@ -135,9 +137,12 @@ class FakeSearch:
     def candidate(self, ordinal: int) -> CandidateDetail | None:
         if not 0 <= ordinal < len(self._details):
             return None
-        known = self.checkpoints.get(ordinal)
-        state = {"checkpoint": known.state if known else None}
-        return self._details[ordinal].model_copy(update=state)
+        known = [
+            CheckpointState(form=form, state=view.state)
+            for (of, form), view in self.checkpoints.items()
+            if of == ordinal
+        ]
+        return self._details[ordinal].model_copy(update={"checkpoints": known})
 
     def front(self) -> list[CandidateView]:
         scored = [c for c in self.candidates() if c.state == "scored"]
@@ -209,6 +214,7 @@ class FakeSearch:
             recorded_at=now,
             recipe=recipe,
             mergekit=None if self.form == "segments" else _mergekit(recipe),
+            can_be_adapter=self.form == "blocks",
         )
         self._details.append(detail)
         self._measure()
@@ -297,11 +303,14 @@ class FakeSearch:
             },
         )
 
-    def _store(self, ordinal: int) -> None:
+    def _store(self, ordinal: int, form: Form) -> None:
         detail = self._details[ordinal]
-        names = ("config.json", "model.safetensors", "recipe.json", "tokenizer.json")
-        self.checkpoints[ordinal] = CheckpointView(
+        weights = {"model": "model.safetensors", "adapter": "adapter_model.safetensors"}[form.kind]
+        names = ("config.json", weights, "recipe.json", "tokenizer.json")
+        self.checkpoints[ordinal, form] = CheckpointView(
             state="stored",
+            form=form,
+            error=0.0 if form.rank is None else 0.125,
             ordinal=ordinal,
             digest=detail.digest,
             files={

@@ -11,11 +11,11 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import uvicorn
 import yaml
-from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi import FastAPI, HTTPException, Query, Request, Response
 from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 
 import api
@@ -40,7 +40,8 @@ from api.schemas import (
 from search.problems import Invalid, Problem
 from search.registry import UnknownName
 from search.spec import SearchSpec, parse_spec
-from tests.api.dashboard.fake_search import FakeSearch, Form, file_content
+from tests.api.dashboard.fake_search import FakeSearch, RecipeForm, file_content
+from workers.messages import Form
 
 POLICY = (
     "default-src 'self'; script-src 'self'; style-src 'self'; style-src-attr 'unsafe-inline'; "
@@ -68,7 +69,12 @@ class FakeService:
         self.closing = threading.Event()
 
     def add(
-        self, spec: SearchSpec, *, pace_s: float = 0.0, form: Form = "blocks", hostile: str = ""
+        self,
+        spec: SearchSpec,
+        *,
+        pace_s: float = 0.0,
+        form: RecipeForm = "blocks",
+        hostile: str = "",
     ) -> FakeSearch:
         identity = f"search-{len(self.searches) + 1}"
         search = FakeSearch(identity, spec, pace_s=pace_s, form=form, hostile=hostile)
@@ -262,12 +268,12 @@ def _checkpoints(app: FastAPI, service: FakeService) -> None:
     path = "/v1/searches/{identity}/candidates/{ordinal}/checkpoint"
 
     @app.post(path, status_code=202)
-    async def request_(identity: str, ordinal: int) -> CheckpointView:
-        return _find(service, identity).request_checkpoint(ordinal)
+    async def request_(identity: str, ordinal: int, form: Form) -> CheckpointView:
+        return _find(service, identity).request_checkpoint(ordinal, form)
 
     @app.get(path)
-    async def state(identity: str, ordinal: int) -> CheckpointView:
-        found = _find(service, identity).checkpoints.get(ordinal)
+    async def state(identity: str, ordinal: int, form: Annotated[Form, Query()]) -> CheckpointView:
+        found = _find(service, identity).checkpoints.get((ordinal, form))
         if found is None:
             raise HTTPException(404)
         return found
@@ -277,8 +283,8 @@ def _checkpoints(app: FastAPI, service: FakeService) -> None:
         return Response(file_content(ordinal, name), media_type="application/octet-stream")
 
     @app.get(path + ".tar")
-    async def archive(identity: str, ordinal: int) -> Response:
-        manifest = _find(service, identity).checkpoints[ordinal].files
+    async def archive(identity: str, ordinal: int, form: Annotated[Form, Query()]) -> Response:
+        manifest = _find(service, identity).checkpoints[ordinal, form].files
         name = f"attachment; filename={identity}-{ordinal}.tar"
         return Response(
             _tar(ordinal, list(manifest)), media_type="application/x-tar",
