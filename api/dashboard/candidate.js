@@ -86,9 +86,9 @@ export class CandidatePanel {
   }
 
   /** The log says that something happened to a checkpoint. */
-  checkpointChanged(ordinal) {
+  checkpointChanged(ordinal, form = { kind: "model" }) {
     if (ordinal !== this.current?.ordinal) return;
-    for (const checkpoint of this.checkpoints) checkpoint.refresh();
+    this.checkpoints.find(({ kind }) => kind === form.kind).changed(form);
   }
 
   close() {

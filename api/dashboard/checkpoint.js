@@ -65,9 +65,14 @@ export class Checkpoint {
     else this.#show(null);
   }
 
-  /** Ask how it stands; also called when the log says that something happened to it. */
+  /** The log says that something happened to one of its forms. */
+  changed(form) {
+    this.form = form;
+    return this.refresh();
+  }
+
+  /** Ask how it stands. */
   async refresh() {
-    if (this.form === null) return;
     const turn = ++this.#turn;
     clearTimeout(this.#timer);
     const view = await api

@@ -177,7 +177,8 @@ export class SearchPage {
   #receive(event) {
     const before = this.log.state;
     this.log.apply(event);
-    if (event.kind.startsWith("checkpoint_")) this.candidate.checkpointChanged(event.ordinal);
+    if (event.kind.startsWith("checkpoint_"))
+      this.candidate.checkpointChanged(event.ordinal, event.detail.form);
     if (["failed", "finished", "cancel"].includes(event.kind)) this.#refresh();
     if (before !== this.log.state) this.#announced = 0;
     this.#redraws.soon();

@@ -250,6 +250,20 @@ def test_the_commands_of_a_search(run: Run, url: str, spec: Path, tmp_path: Path
     assert (code, "it cannot pause" in err) == (1, True)
 
 
+def test_adapters_are_downloaded_as_such(run: Run, store: Store, url: str, tmp_path: Path) -> None:
+    search = recorded(store, 6, facts={"adapters": ["add", "reverse"]})
+    arguments = ("download", search, "--candidate", 3, "--server", url)
+    code, out, _ = run(*arguments, "--adapter", "--rank", 8, "--out", tmp_path / "cut")
+    assert code == 0
+    assert "Relative error of the whole change at rank 8: 0.00e+00" in out
+    code, out, _ = run(*arguments, "--adapter", "--json", "--out", tmp_path / "exact")
+    assert code == 0
+    assert json.loads(out)["form"] == {"kind": "adapter", "rank": None}
+    assert (tmp_path / "exact" / "config.json").is_file()
+    code, _, err = run(*arguments, "--rank", 8, "--out", tmp_path / "none")
+    assert (code, "--adapter" in err) == (2, True)
+
+
 def test_every_command_speaks_json(run: Run, url: str, spec: Path, tmp_path: Path) -> None:
     server = ("--json", "--server", url)
     search = json.loads(run("submit", spec, *server)[1])["id"]

@@ -128,7 +128,7 @@ class FakeSearch:
                 state="requested", form=form, ordinal=ordinal, digest=digest, files={}, scores={}
             )
             self._stored_at[ordinal, form] = time.monotonic() + 0.6
-            self._log("checkpoint_requested", ordinal)
+            self._log("checkpoint_requested", ordinal, form=form)
         return self.checkpoints[ordinal, form]
 
     def candidates(self) -> list[CandidateView]:
@@ -319,10 +319,15 @@ class FakeSearch:
             },
             scores=detail.scores,
         )
-        self._log("checkpoint_stored", ordinal)
+        self._log("checkpoint_stored", ordinal, form=form)
 
     def _log(
-        self, kind: str, ordinal: int | None = None, candidate: CandidateView | None = None
+        self,
+        kind: str,
+        ordinal: int | None = None,
+        candidate: CandidateView | None = None,
+        *,
+        form: Form | None = None,
     ) -> None:
         self.events.append(
             EventView(
@@ -334,6 +339,7 @@ class FakeSearch:
                 progress=self._progress(),
                 hypervolume=self._volumes[-1][1] if self._volumes else None,
                 state=self.state,
+                detail={} if form is None else {"form": form.model_dump()},
             )
         )
 

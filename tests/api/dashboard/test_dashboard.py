@@ -15,6 +15,7 @@ from search.spec import SearchSpec, parse_spec
 from tests.api.dashboard import walk
 from tests.api.dashboard.fake_service import DASHBOARD, FakeService
 from tests.browser import Watch
+from workers.messages import Form
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 
@@ -120,6 +121,33 @@ def test_infeasible_candidates_show_their_reason(
     rows = watched_page.locator(".candidates tbody tr")
     expect(rows).to_have_count(4)
     expect(rows.first).to_contain_text(reason)
+
+
+def test_a_merge_of_adapters_is_prepared_as_an_adapter_of_a_rank(
+    watched_page: Page, watch: Watch, service: FakeService, address: str
+) -> None:
+    search = service.add(spec())
+    watched_page.goto(f"{address}/#/searches/{search.id}?candidate=20")
+    section = watched_page.get_by_role("region", name="LoRA adapter")
+    section.get_by_label("Rank").fill("8")
+    section.get_by_role("button", name="Prepare adapter").click()
+    expect(section).to_contain_text("Cut to rank 8, it lacks 13 % of the exact change.")
+    with watched_page.expect_download() as arriving:
+        section.get_by_role("link", name=re.compile("Download .tar")).click()
+    assert "kind=adapter&rank=8" in arriving.value.url
+    prepare = watched_page.get_by_role("button", name="Prepare download")
+    expect(prepare, "the whole model is another checkpoint").to_be_visible()
+    assert list(search.checkpoints) == [(20, Form(kind="adapter", rank=8))]
+    assert watch.complaints == []
+
+
+def test_what_cannot_be_an_adapter_offers_none(
+    watched_page: Page, service: FakeService, address: str
+) -> None:
+    search = service.add(spec(), form="segments")
+    watched_page.goto(f"{address}/#/searches/{search.id}?candidate=20")
+    expect(watched_page.get_by_role("button", name="Prepare download")).to_be_visible()
+    expect(watched_page.get_by_role("button", name="Prepare adapter")).to_be_hidden()
 
 
 def test_segments_are_drawn_at_their_size(
