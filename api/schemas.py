@@ -381,12 +381,15 @@ class TaskView(View):
 
 
 class ModelView(View):
-    """A checkpoint folder found below a model root."""
+    """A checkpoint folder, or a LoRA adapter, found below a model root."""
 
     path: str
     parameters: int | None
     architecture: str | None
     dtype: str | None
+    adapter_of: str | None = None
+    """Of an adapter: the path of its base, or what its author called it where none is called so;
+    null for a whole model."""
     problem: str | None = None
 
 

@@ -52,6 +52,30 @@ def make_model(folder: Path, *, rows: int = 32, value: float = 0.0, **config: An
     return folder
 
 
+TASK = """\
+task: nm_pairs
+dataset_path: json
+output_type: multiple_choice
+training_split: search
+validation_split: select
+test_split: report
+doc_to_text: "{{q}}"
+doc_to_target: 0
+doc_to_choice: ["a", "b"]
+metric_list:
+  - {metric: acc, aggregation: mean, higher_is_better: true}
+"""
+
+
+def make_home(home: Path) -> Path:
+    """A home with a base and two parents, ``add`` and ``reverse``, and the task ``nm_pairs``."""
+    for name in ("base", "add", "reverse"):
+        make_model(home / "models" / name)
+    (home / "tasks").mkdir()
+    (home / "tasks" / "nm_pairs.yaml").write_text(TASK)
+    return home
+
+
 def save_llama(
     folder: Path,
     *,

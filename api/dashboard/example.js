@@ -32,25 +32,32 @@ export function example({ models, methods, optimizers, tasks }, chosen) {
   ].join("\n");
 }
 
-/** The base, and what has its shape: the most frequent architecture and size among the models. */
+/**
+ * The base, and what has its shape or is an adapter of it: the most frequent architecture and size
+ * among the models.
+ */
 function sameShape(models) {
   const usable = models.filter((model) => !model.problem);
   const groups = new Map();
-  for (const model of usable) {
+  for (const model of usable.filter(isWhole)) {
     const shape = `${model.architecture} ${model.parameters}`;
-    groups.set(shape, [...(groups.get(shape) ?? []), model.path]);
+    const adapters = usable.filter(({ adapter_of }) => adapter_of === model.path);
+    const paths = [model, ...adapters].map(({ path }) => path);
+    groups.set(shape, [...(groups.get(shape) ?? []), ...paths]);
   }
   const paths = [...groups.values()].sort((a, b) => b.length - a.length)[0] ?? [
     "models/base",
     "models/first",
     "models/second",
   ];
+  const adapted = new Map(usable.map(({ path, adapter_of }) => [path, adapter_of]));
+  const whole = paths.filter((path) => isWhole({ adapter_of: adapted.get(path) }));
   const base =
-    paths.find((path) => last(path) === "base") ??
-    paths.find((path) => /base/i.test(last(path))) ??
-    paths[0];
+    whole.find((path) => last(path) === "base") ??
+    whole.find((path) => /base/i.test(last(path))) ??
+    whole[0];
   const parents = paths
-    .filter((path) => path !== base)
+    .filter((path) => path !== base && (adapted.get(path) ?? base) === base)
     .map((path) => ({ path, name: nameOf(path) }));
   return { base, parents };
 }
@@ -92,6 +99,8 @@ function pick(entries, wanted, preferred) {
     names.map((name) => entries.find((entry) => entry.name === name)).find(Boolean) ?? entries[0]
   );
 }
+
+const isWhole = ({ adapter_of }) => (adapter_of ?? null) === null;
 
 const last = (path) => path.split("/").at(-1);
 

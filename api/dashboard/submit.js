@@ -248,7 +248,7 @@ function catalogue({ models, methods, optimizers, tasks }) {
       h("code", {}, model.path),
       model.problem ??
         [
-          model.architecture,
+          model.adapter_of === null ? model.architecture : `LoRA of ${model.adapter_of || "?"}`,
           model.parameters && `${format.amount(model.parameters)} parameters`,
           model.dtype,
         ]

@@ -50,7 +50,7 @@ def list_tasks(here: Here) -> list[TaskView]:
 
 @router.get("/models", operation_id="listModels", responses=documented())
 def list_models(here: Here) -> list[ModelView]:
-    """Checkpoint folders below the model roots; their paths can be written in a spec."""
+    """Checkpoints and LoRA adapters below the model roots; a spec names them by their paths."""
     return models_below(here.settings.roots)
 
 

@@ -9,26 +9,13 @@ from typing import Any
 import pytest
 import yaml
 
-from api import cli
 from api.conversion import convert_file
 from api.settings import Settings
 from api.validation import validate
 from search.problems import Invalid
-from tests.tiny import make_model
+from tests.commands import run
+from tests.tiny import make_home
 
-TASK = """\
-task: nm_pairs
-dataset_path: json
-output_type: multiple_choice
-training_split: search
-validation_split: select
-test_split: report
-doc_to_text: "{{q}}"
-doc_to_target: 0
-doc_to_choice: ["a", "b"]
-metric_list:
-  - {metric: acc, aggregation: mean, higher_is_better: true}
-"""
 EVOLVE = {
     "genome": {
         "models": ["models/add", "models/reverse"],
@@ -44,19 +31,8 @@ EVOLVE = {
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("home")
-    for name in ("base", "add", "reverse"):
-        make_model(home / "models" / name)
-    (home / "tasks").mkdir()
-    (home / "tasks" / "nm_pairs.yaml").write_text(TASK)
-    return home
-
-
-def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as left:
-        cli.main([str(argument) for argument in arguments])
-    text = capsys.readouterr()
-    return left.value.code if isinstance(left.value.code, int) else 0, text.out, text.err
+    """Models and a task, made once."""
+    return make_home(tmp_path_factory.mktemp("home"))
 
 
 def written(home: Path, document: Any) -> Path:

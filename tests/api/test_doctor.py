@@ -11,8 +11,8 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from api import cli
 from api.schemas import DoctorReport
+from tests.commands import run
 from tests.tiny import save_llama
 from tests.workers.tiny_zoo import make_suite
 
@@ -39,13 +39,6 @@ def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     }
     (tmp_path / "spec.yaml").write_text(yaml.safe_dump(document))
     return tmp_path / "spec.yaml"
-
-
-def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as left:
-        cli.main([str(argument) for argument in arguments])
-    text = capsys.readouterr()
-    return left.value.code if isinstance(left.value.code, int) else 0, text.out, text.err
 
 
 def change(spec: Path, name: str, **changes: torch.Tensor) -> None:

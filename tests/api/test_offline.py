@@ -12,8 +12,8 @@ import yaml
 from safetensors.numpy import load_file
 from safetensors.torch import load_file as load_torch
 
-from api import cli
 from api.offline import FolderScore, write_examples
+from tests.commands import run
 from tests.tiny import make_model
 from tests.workers.lora import factors, save_adapter
 
@@ -31,13 +31,6 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for value, name in enumerate(("base", "add", "reverse")):
         make_model(folder / name, value=float(value))
     return folder
-
-
-def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as left:
-        cli.main([str(argument) for argument in arguments])
-    text = capsys.readouterr()
-    return left.value.code if isinstance(left.value.code, int) else 0, text.out, text.err
 
 
 @pytest.mark.parametrize("dump", [json.dumps, yaml.safe_dump])

@@ -14,38 +14,18 @@ from hypothesis import settings as configured
 from hypothesis import strategies as st
 
 from api import hub
-from api.catalogue import models
 from api.locating import locate
 from api.settings import Settings
 from api.validation import validate
 from search.problems import Invalid, Problem
 from search.spec import ModelRef
-from tests.tiny import make_model, tensors
-
-TASK = """\
-task: nm_pairs
-dataset_path: json
-output_type: multiple_choice
-training_split: search
-validation_split: select
-test_split: report
-doc_to_text: "{{q}}"
-doc_to_target: 0
-doc_to_choice: ["a", "b"]
-metric_list:
-  - {metric: acc, aggregation: mean, higher_is_better: true}
-"""
+from tests.tiny import make_home, make_model, tensors
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Models and a task, made once."""
-    home = tmp_path_factory.mktemp("home")
-    for name in ("base", "add", "reverse"):
-        make_model(home / "models" / name)
-    (home / "tasks").mkdir()
-    (home / "tasks" / "nm_pairs.yaml").write_text(TASK)
-    return home
+    return make_home(tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture
@@ -283,15 +263,6 @@ def test_no_path_leads_out_of_the_roots(settings: Settings, path: str) -> None:
         _, folder = locate(ref, "base", settings)
         assert folder.is_relative_to(settings.roots[0])
         assert os.path.realpath(folder) == str(folder)
-
-
-def test_models_below_the_roots_are_listed(settings: Settings, home: Path) -> None:
-    found = {model.path: model for model in models(settings.roots)}
-    assert set(found) == {"base", "add", "reverse"}
-    assert found["base"].architecture == "LlamaForCausalLM"
-    assert found["base"].dtype == "float32"
-    assert found["base"].parameters == sum(t.size for t in tensors().values())
-    assert found["base"].problem is None
 
 
 def test_the_example_of_the_documentation_has_the_right_form(settings: Settings) -> None:

@@ -12,7 +12,7 @@ from typing import Any, cast
 import torch
 
 from search.layout import Tensor
-from workers.checkpoints.headers import BITS
+from workers.checkpoints.headers import BITS, FLOATS
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -23,7 +23,6 @@ _FACTOR = re.compile(
 )
 # Where PEFT puts the original of a module that it wraps, or a copy of it that was trained in full.
 _WRAPPING = re.compile(r"\.(base_layer|modules_to_save(\.default)?)(?=\.)")
-_FLOATS = {"F32", "BF16", "F16"}
 
 # Ways to initialize that leave the base as it was; others move a part of it into the adapter.
 _HARMLESS_STARTS = (None, True, False, "gaussian", "eva", "orthogonal")
@@ -124,7 +123,7 @@ def read_adapter(
     Returns:
         The adapter as far as it can be used, and why the rest cannot be.
     """
-    problems = list(_unsupported(config))
+    problems = list(unsupported(config))
     if problems:
         return Adapter(config, stored), problems  # what its tensors mean is unknown
     names = _Names(base, aliases)
@@ -133,7 +132,7 @@ def read_adapter(
     for key, tensor in stored.items():
         match = _FACTOR.match(key)
         try:
-            if tensor.dtype not in _FLOATS:
+            if tensor.dtype not in FLOATS:
                 raise Misfit(f"holds '{key}' in {tensor.dtype}; save it in float32 or bfloat16")
             if match is None:
                 whole[names.of(_WRAPPING.sub("", key))] = key
@@ -205,7 +204,8 @@ class _Names:
         raise Misfit(f"changes '{name}', which the base does not have")
 
 
-def _unsupported(config: Mapping[str, Any]) -> Iterator[str]:
+def unsupported(config: Mapping[str, Any]) -> Iterator[str]:
+    """Why an adapter of this configuration cannot be merged, whatever its base is."""
     kind = config.get("peft_type")
     if kind != "LORA":
         yield f"{CONFIG} has peft_type {_short(kind)}; of adapters only LORA can be merged"

@@ -13,12 +13,11 @@ from typing import Any
 from search.layout import LayerGroups, Layout, Tensor
 from search.problems import Problem
 from workers.checkpoints import adapter as lora
-from workers.checkpoints.headers import BITS, Malformed, is_pickle, read_header
+from workers.checkpoints.headers import BITS, FLOATS, Malformed, is_pickle, read_header
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 
-_DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 _MAX_JSON_BYTES = 4 * 2**20
 
 _PICKLE_SUFFIXES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
@@ -69,7 +68,7 @@ class Folder:
         """float32, bfloat16 or float16: the dtype of most of its elements."""
         elements: Counter[str] = Counter()
         for tensor in self.layout.tensors:
-            elements[_DTYPES[tensor.dtype]] += tensor.size
+            elements[FLOATS[tensor.dtype]] += tensor.size
         return elements.most_common(1)[0][0] if elements else "float32"
 
     @property
@@ -82,7 +81,7 @@ class Folder:
 
 def is_merged(tensor: Tensor) -> bool:
     """Whether a tensor holds weights, not a buffer (frequencies, masks) or whole numbers."""
-    if tensor.dtype not in _DTYPES or _BUFFER.search(tensor.name):
+    if tensor.dtype not in FLOATS or _BUFFER.search(tensor.name):
         return False
     mask = _CAUSAL_MASK.search(tensor.name) and len(tensor.shape) == _CAUSAL_MASK_DIMENSIONS
     return not mask
@@ -138,7 +137,7 @@ def read_parent(where: str, path: Path, base: Folder) -> Folder:
 
     An adapter reads like the checkpoint that it makes of the base.
     """
-    if not _is_adapter(path):
+    if not is_adapter(path):
         return read_folder(where, path)
     problems = list(_pickles(path, sorted(entry.name for entry in path.iterdir())))
     config: dict[str, Any] = {}
@@ -152,7 +151,9 @@ def read_parent(where: str, path: Path, base: Folder) -> Folder:
     except Malformed as error:
         problems.append(f"{lora.WEIGHTS} {error}")
     adapter = lora.Adapter(config, stored)
-    if not problems and not base.problems:
+    if not problems and base.problems:
+        problems += lora.unsupported(config)  # all that can be told without a base
+    elif not problems:
         adapter, wrong = lora.read_adapter(config, stored, base.tensors, base.aliases)
         problems += wrong
     return Folder(
@@ -166,7 +167,8 @@ def read_parent(where: str, path: Path, base: Folder) -> Folder:
     )
 
 
-def _is_adapter(path: Path) -> bool:
+def is_adapter(path: Path) -> bool:
+    """Whether a folder holds an adapter, and no whole model beside it."""
     whole = any((path / name).is_file() for name in (SINGLE, INDEX))
     return (path / lora.CONFIG).is_file() and not whole
 

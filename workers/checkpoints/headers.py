@@ -20,6 +20,8 @@ from search.layout import Tensor
 MAX_HEADER_BYTES = 16 * 2**20
 MAX_TENSORS = 20_000
 
+# The dtypes that weights can be merged in, and what torch calls them.
+FLOATS = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 # Bits per element, by safetensors' names of dtypes.
 BITS = {
     "BOOL": 8,

@@ -11,6 +11,7 @@ import yaml
 from search.layout import Layout, Segments
 from search.recipe import Recipe
 from search.spec import BASE
+from workers.checkpoints.headers import FLOATS
 from workers.mergekit.dialect import (
     BASE_COMES_FIRST,
     TASK_VECTORS,
@@ -19,8 +20,6 @@ from workers.mergekit.dialect import (
     to_mergekit,
 )
 from workers.merging.merge_method import methods
-
-_DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 
 # (substring of tensor names, value): the first substring that a name contains tells its value.
 _Filters = Sequence[tuple[str, Hashable]]
@@ -64,7 +63,7 @@ def mergekit_yaml(recipe: Recipe, layout: Layout, models: Mapping[str, str]) -> 
         for i, parent in enumerate(recipe.parents)
     ]
     document |= _section({name: column for name, column in columns.items() if name not in own})
-    dtypes = Counter(_DTYPES[tensor.dtype] for tensor in layout.tensors)
+    dtypes = Counter(FLOATS[tensor.dtype] for tensor in layout.tensors)
     document |= {"dtype": "float32", "out_dtype": dtypes.most_common(1)[0][0]}
     document["tokenizer_source"] = models[BASE]
     return yaml.safe_dump(document, sort_keys=False)

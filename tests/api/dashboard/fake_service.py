@@ -388,6 +388,10 @@ _MODELS = [
         for name in ("arith", "base", "facts", "string")
     ),
     ModelView(
+        path="models/tuned-lora", parameters=20_000, architecture="LoRA", dtype="float32",
+        adapter_of="models/base",
+    ),
+    ModelView(
         path="models/broken", parameters=None, architecture=None, dtype=None,
         problem="config.json is not JSON",
     ),

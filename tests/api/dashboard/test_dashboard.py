@@ -73,6 +73,17 @@ def test_a_click_on_a_point_selects_it_in_every_panel(
     assert watch.complaints == []
 
 
+def test_adapters_are_offered_with_the_model_that_they_are_of(
+    watched_page: Page, watch: Watch, address: str
+) -> None:
+    watched_page.goto(f"{address}/#/new")
+    text = watched_page.get_by_role("textbox", name="Spec")
+    expect(text).to_have_value(re.compile(r"\{name: tuned-lora, path: models/tuned-lora\}"))
+    expect(text).to_have_value(re.compile(r"base: \{path: models/base\}"))
+    expect(watched_page.locator(".reference")).to_contain_text("LoRA of models/base · 20")
+    assert watch.complaints == []
+
+
 def test_problems_of_a_spec_are_listed_with_their_fields(
     watched_page: Page, watch: Watch, address: str
 ) -> None:
