@@ -9,7 +9,7 @@ from pathlib import Path
 
 from api.documents import parse_json, parse_yaml
 from api.locating import locate
-from api.preflight_views import diagnosis_view, preflight_fields
+from api.preflight_views import preflight_fields
 from api.schemas import DoctorReport
 from api.settings import Settings
 from api.validation import Examined, examine
@@ -45,7 +45,7 @@ def report(text: bytes, beside: Path, settings: Settings, *, weights: bool = Fal
         problems=problems,
         warnings=warnings,
         genes=space.dim if space else 0,
-        diagnoses=[diagnosis_view(diagnosis) for _, diagnosis in diagnosed],
+        diagnoses=[diagnosis.summary for _, diagnosis in diagnosed],
         **(preflight_fields(found, examined.needs) if found else {}),
     )
 

@@ -8,9 +8,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from api.schemas import DiagnosisView, DoctorReport, FiguresView, NeedsView
+from api.schemas import DoctorReport, NeedsView
 from api.terminal import duration, size_text
 from workers.checkpoints.folder import some
+from workers.doctor.summary import DiagnosisSummary, Distance
 
 _MODELS = (
     "model",
@@ -27,7 +28,7 @@ _PLACES = {
     "pinned": "in pinned memory of the host",
     "mmap": "mapped from their files",
 }
-_FIGURES = ("parent", "of", "delta / base", "cosine", "norm / base", "found")
+_FIGURES = ("parent", "of", "delta / base", "cosine", "norm / base", "frozen", "found")
 
 
 def doctor_tables(report: DoctorReport) -> RenderableType:
@@ -87,16 +88,15 @@ def _needs(needs: NeedsView) -> list[tuple[str, ...]]:
     ]
 
 
-def _diagnosis(diagnosis: DiagnosisView) -> Iterator[tuple[str, ...]]:
+def _diagnosis(diagnosis: DiagnosisSummary) -> Iterator[tuple[str, ...]]:
     kinds = dict.fromkeys(finding.kind.replace("_", " ") for finding in diagnosis.findings)
     found = ", ".join(kinds) or "fine-tuned"
-    if diagnosis.frozen:
-        found += f"; as in the base: {some(diagnosis.frozen, 1)}"
     yield (diagnosis.name, "all", *_figures(diagnosis.whole), found)
     for group, figures in diagnosis.groups.items():
         yield ("", group, *_figures(figures), "")
 
 
-def _figures(figures: FiguresView) -> Iterator[str]:
+def _figures(figures: Distance) -> Iterator[str]:
     for value in (figures.delta_ratio, figures.cosine, figures.norm_ratio):
         yield "-" if value is None else f"{value:.4f}"
+    yield f"{figures.frozen:.0%}" if figures.frozen else ""

@@ -8,10 +8,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, get_args
 
+from pydantic import TypeAdapter
+
 from api.schemas import OVER, State
 from api.store.records import Event, OutcomeKind
 from search.problems import Problem
 from search.spec import SearchSpec
+from workers.doctor.summary import DiagnosisSummary
 from workers.messages import MODEL, Form
 
 # States that nothing leads out of.
@@ -20,6 +23,8 @@ FINAL: frozenset[State] = OVER - {"finished"}
 OUTCOMES: frozenset[str] = frozenset(get_args(OutcomeKind))
 
 _RECENT = 50
+_WARNINGS = TypeAdapter(tuple[Problem, ...])
+_DIAGNOSES = TypeAdapter(tuple[DiagnosisSummary, ...])
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,7 @@ class Progress:
         evaluations: the budget, extensions included.
         complete: every ordinal below this has an outcome.
         problems: why the search failed.
+        warnings, diagnoses: what the survey has found out about the parents.
         checkpoints: by ordinal and form.
     """
 
@@ -57,6 +63,8 @@ class Progress:
         self.evaluations = spec.budget.evaluations
         self.complete = 0
         self.problems: tuple[Problem, ...] = ()
+        self.warnings: tuple[Problem, ...] = ()
+        self.diagnoses: tuple[DiagnosisSummary, ...] = ()
         self.checkpoints: dict[tuple[int, Form], Checkpoint] = {}
         self._beyond: set[int] = set()
         self._surveyed = self._paused = self._finished = False
@@ -140,6 +148,8 @@ class Progress:
         match event.kind:
             case "surveyed":
                 self._surveyed = True
+                self.warnings = _WARNINGS.validate_python(event.body.get("warnings", ()))
+                self.diagnoses = _DIAGNOSES.validate_python(event.body.get("diagnoses", ()))
             case "pause":
                 self._paused = True
             case "resume":

@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict
 from search.problems import Problem as Problem
 from search.recipe import Recipe
 from search.spec import SearchSpec
+from workers.checkpoints.model_facts import Copied, ModelFacts
+from workers.doctor.summary import DiagnosisSummary
 from workers.messages import MODEL, Form
 
 State = Literal["surveying", "running", "paused", "finished", "cancelled", "failed"]
@@ -144,6 +146,10 @@ class SearchDetail(SearchView):
     baselines: list[CandidateView]
     hypervolume_history: list[tuple[int, float]]
     """(evaluations, hypervolume), thinned to at most 500 points."""
+    warnings: list[Problem] = []
+    """What is worth knowing of its models, from their headers and from their weights."""
+    diagnoses: list[DiagnosisSummary] = []
+    """How far each parent is from the base; empty before the weights were read."""
 
 
 class SearchPage(View):
@@ -221,27 +227,6 @@ class FileView(View):
     size_bytes: int
 
 
-class ModelFactsView(View):
-    """One model of a search; ``base`` is the base."""
-
-    name: str
-    architecture: str
-    dtype: str
-    parameters: int
-    size_bytes: int
-    tied: bool
-    """Whether its head is its embedding."""
-    licence: str | None
-    chat_template: Literal["none", "the base's", "its own"]
-
-
-class CopiedView(View):
-    """Tensors that the merged model has from the base, unchanged."""
-
-    reason: str
-    tensors: list[str]
-
-
 class NeedsView(View):
     """What a search takes of the machine that answers, and what is free there."""
 
@@ -278,46 +263,16 @@ class Validation(View):
     """Resident on a worker: base, parents and the model."""
     checkpoint_bytes: int = 0
     warnings: list[Problem] = []
-    models: list[ModelFactsView] = []
-    copied: list[CopiedView] = []
+    models: list[ModelFacts] = []
+    copied: list[Copied] = []
     needs: NeedsView | None = None
     """Null where sizes are not known."""
-
-
-class FiguresView(View):
-    """How far tensors are from the base's; null where the base's are zero."""
-
-    delta_ratio: float | None
-    """Norm of the difference by that of the base."""
-    cosine: float | None
-    norm_ratio: float | None
-
-
-class FindingView(View):
-    """Something that was done to tensors of a parent besides fine-tuning."""
-
-    kind: str
-    tensors: list[str]
-
-
-class DiagnosisView(View):
-    """What the weights of a parent say."""
-
-    name: str
-    whole: FiguresView
-    groups: dict[str, FiguresView]
-    """By kind of module: embed, qk, vo, mlp, norm, head, other."""
-    findings: list[FindingView]
-    duplicates: list[str]
-    """Parents named before it that have the same weights."""
-    frozen: list[str]
-    """Tensors that are the base's, to the last bit."""
 
 
 class DoctorReport(Validation):
     """A validation, and what the weights say where they were read."""
 
-    diagnoses: list[DiagnosisView] = []
+    diagnoses: list[DiagnosisSummary] = []
 
 
 class ParameterView(View):

@@ -32,6 +32,7 @@ from api.schemas import (
 from api.store import Entry, Event, Search, Summary, scores_from_json
 from search.method import MethodDeclaration, Parameter
 from search.optimizer import OptimizerClass
+from search.problems import Problem
 from workers.checkpoints.lowrank import obstacles
 from workers.mergekit import mergekit_yaml
 from workers.messages import Form
@@ -164,7 +165,14 @@ def search_detail(reading: Reading, readings: Readings, proposed: int) -> Search
             for entry in baselines
         ],
         hypervolume_history=[(count, volume) for count, volume in standings.history],
+        warnings=[*_told_before(search), *reading.progress.warnings],
+        diagnoses=list(reading.progress.diagnoses),
     )
+
+
+def _told_before(search: Search) -> list[Problem]:
+    """Warnings of the preflight, as of submission."""
+    return [Problem.model_validate(told) for told in search.submission.facts.get("warnings", ())]
 
 
 def _search(reading: Reading, readings: Readings, proposed: int) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from evals.suite import Suite
 from search.geometry import Geometry
 from search.outcome import Scores
 from search.recipe import Recipe
+from workers.doctor.summary import DiagnosisSummary
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +116,14 @@ class Evaluated:
 class Surveyed:
     """sha256 of every weight file, by ``model/file``, and the geometry where it was asked for.
 
-    ``warnings`` are (field, message) pairs of what is worth knowing of the parents.
+    ``warnings`` are (field, message) pairs of what is worth knowing of the parents; ``diagnoses``
+    say how far each of them is from the base.
     """
 
     sha256: dict[str, str]
     geometry: Geometry | None
     warnings: tuple[tuple[str, str], ...] = ()
+    diagnoses: tuple[DiagnosisSummary, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

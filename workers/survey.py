@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch import Tensor
 from search.geometry import Geometry
 from search.layout import Layout
 from workers.checkpoints.parents import Parents
-from workers.doctor.diagnosis import examine_parents
+from workers.doctor.diagnosis import Diagnosis, examine_parents
 from workers.doctor.verdicts import refusals, remarks
 from workers.merging.merge_method import is_finite
 from workers.messages import Rejected, Survey, Surveyed
@@ -45,13 +45,26 @@ def survey(work: Survey, parents: Parents) -> Surveyed | Rejected:
     if problems:
         files = ", ".join(dict.fromkeys(file for file, _ in problems))
         return Rejected(f"weights are not finite in {files}", tuple(problems))
-    diagnoses = list(enumerate(examination.diagnoses()))
-    refused = tuple((f"parents[{i}]", text) for i, one in diagnoses for text in refusals(one))
+    diagnoses = examination.diagnoses()
+    refused = tuple(_told(diagnoses, refusals))
     if refused:
         return Rejected("a parent cannot be merged with the base", refused)
     geometry = Geometry(np.array(layout.grid()), np.stack(grams)) if work.needs_geometry else None
-    warnings = tuple((f"parents[{i}]", text) for i, one in diagnoses for text in remarks(one))
-    return Surveyed(dict(weight_hashes(parents)), geometry, warnings)
+    return Surveyed(
+        dict(weight_hashes(parents)),
+        geometry,
+        warnings=tuple(_told(diagnoses, remarks)),
+        diagnoses=tuple(diagnosis.summary for diagnosis in diagnoses),
+    )
+
+
+def _told(
+    diagnoses: Sequence[Diagnosis], say: Callable[[Diagnosis], Iterator[str]]
+) -> Iterator[tuple[str, str]]:
+    """What there is to say of each parent, under its field."""
+    for place, diagnosis in enumerate(diagnoses):
+        for text in say(diagnosis):
+            yield f"parents[{place}]", text
 
 
 def gram(tensors: list[Tensor], cuts: list[int]) -> Iterator[NDArray[np.float64]]:

@@ -14,6 +14,7 @@ import { ProgressBar, sentence } from "./progress.js";
 import { go, hrefWith, route } from "./router.js";
 import { SearchLog } from "./search-log.js";
 import { stateChip } from "./state-chip.js";
+import { Survey } from "./survey.js";
 import { throttled } from "./throttle.js";
 import { Tiles } from "./tiles.js";
 
@@ -111,6 +112,7 @@ export class SearchPage {
     });
     this.hypervolume = new HypervolumePlot(log);
     this.table = new CandidatesTable(log);
+    this.survey = new Survey(log);
     this.candidate = new CandidatePanel(log);
     this.query = route().query;
     this.front.choose(this.query.get("x"), this.query.get("y"));
@@ -128,6 +130,7 @@ export class SearchPage {
         h("div", { class: "card panel-hypervolume" }, this.hypervolume.element),
         this.table.element,
       ),
+      this.survey.element,
     );
     if (reading) this.element.querySelector("h1").focus({ preventScroll: true });
     this.#draw();
@@ -179,7 +182,7 @@ export class SearchPage {
     this.log.apply(event);
     if (event.kind.startsWith("checkpoint_"))
       this.candidate.checkpointChanged(event.ordinal, event.detail.form);
-    if (["failed", "finished", "cancel"].includes(event.kind)) this.#refresh();
+    if (["surveyed", "failed", "finished", "cancel"].includes(event.kind)) this.#refresh();
     if (before !== this.log.state) this.#announced = 0;
     this.#redraws.soon();
   }
@@ -213,6 +216,7 @@ export class SearchPage {
     const selected =
       chosen !== null && /^\d+$/.test(chosen) ? Number(chosen) : (this.log.best?.ordinal ?? null);
     this.tiles.draw();
+    this.survey.draw();
     this.table.draw(selected);
     await Promise.all([
       this.front.draw(selected),

@@ -7,6 +7,7 @@ import time
 import uuid
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -250,7 +251,7 @@ class Store:
             "geometry": codec.pack_geometry(surveyed.geometry),
         }
         warnings = [{"field": field, "message": text} for field, text in surveyed.warnings]
-        body = {"warnings": warnings} if warnings else {}
+        body = {"warnings": warnings, "diagnoses": [asdict(one) for one in surveyed.diagnoses]}
         earlier = select(surveys.c.search_id).where(surveys.c.search_id == search_id)
 
         def write(connection: Connection) -> int | None:

@@ -1,5 +1,6 @@
 """The REST API: what each operation answers, and that every error is a problem document."""
 
+import dataclasses
 import json
 import threading
 from collections.abc import Iterator
@@ -13,8 +14,10 @@ from fastapi.testclient import TestClient
 from api.artifacts import Artifacts
 from api.security_headers import CONTENT_SECURITY_POLICY
 from api.store import Store, StoreDown
-from tests.analytic import KEYS
+from tests.analytic import KEYS, submission
 from tests.serving import problem_of, recorded, stored
+from workers.doctor.summary import DiagnosisSummary, Distance, Finding
+from workers.messages import Surveyed
 
 SPEC = "/v1/searches"
 
@@ -133,6 +136,35 @@ def test_a_search_tells_of_its_log(client: TestClient, store: Store) -> None:
     assert found["best"]["on_front"]
     assert found["front_size"] >= 1
     assert found["seq"] == 10
+
+
+def test_what_is_known_of_the_models_is_told_with_the_search(
+    client: TestClient, store: Store
+) -> None:
+    told = {"field": "parents[0].path", "message": "has licence mit, the base apache-2.0"}
+    given = dataclasses.replace(submission(), facts={"warnings": [told]})
+    search_id = store.create_search(given)
+    path = f"{SPEC}/{search_id}"
+    before = client.get(path).json()
+    assert (before["warnings"], before["diagnoses"]) == ([told], [])
+    distance = Distance(0.031, None, 1.0, frozen=0.5)
+    summary = DiagnosisSummary(
+        "add", distance, {"mlp": distance}, (Finding("far", ("w",)),), ("other",)
+    )
+    warning = ("parents[1]", "is the base itself")
+    store.record_survey(search_id, Surveyed({}, None, (warning,), (summary,)))
+    after = client.get(path).json()
+    assert after["warnings"] == [told, {"field": "parents[1]", "message": "is the base itself"}]
+    figures = {"delta_ratio": 0.031, "cosine": None, "norm_ratio": 1.0, "frozen": 0.5}
+    assert after["diagnoses"] == [
+        {
+            "name": "add",
+            "whole": figures,
+            "groups": {"mlp": figures},
+            "findings": [{"kind": "far", "tensors": ["w"]}],
+            "duplicates": ["other"],
+        }
+    ]
 
 
 def test_candidates_are_paged_by_ordinal(client: TestClient, store: Store) -> None:

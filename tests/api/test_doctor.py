@@ -76,7 +76,7 @@ def test_for_programs_there_is_one_json_document(
     ratio = report.diagnoses[0].groups["mlp"].delta_ratio
     assert ratio is not None
     assert 0.05 < ratio < 0.15
-    assert all(diagnosis.findings == [] for diagnosis in report.diagnoses)
+    assert all(diagnosis.findings == () for diagnosis in report.diagnoses)
 
 
 def test_weights_are_read_only_when_asked_for(

@@ -124,6 +124,11 @@ def test_a_duplicate_and_a_copy_of_the_base_are_worth_a_warning(zoo: Zoo) -> Non
     assert again[0] == "parents[1]"
     assert "the same weights as 'one'" in again[1]
     assert same == ("parents[2]", "is the base itself, to the last bit; it adds nothing to a merge")
+    one, again_, same_ = surveyed.diagnoses
+    assert [one.name, again_.duplicates, same_.whole.frozen] == ["one", ("one",), 1.0]
+    assert {group for group, d in one.groups.items() if d.frozen} == {"norm"}  # they are all 1
+    assert one.whole.delta_ratio == pytest.approx(0.1, rel=0.2)  # as `make_zoo` has moved it
+    assert {"embed", "qk", "vo", "mlp"} <= set(one.groups)
 
 
 def test_large_finite_weights_whose_sum_overflows_are_finite() -> None:

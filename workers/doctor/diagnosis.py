@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -23,6 +22,7 @@ from workers.checkpoints.parents import Parents
 from workers.doctor import symmetry
 from workers.doctor.figures import Figures, compare
 from workers.doctor.sites import GROUPS, Group, Heads, Site, group_of, sites
+from workers.doctor.summary import DiagnosisSummary, Finding, Kind
 
 # Heuristic, and far from both sides: fine-tuning moves a matrix by 0.003 to 0.15 of its norm (long
 # continued training: 0.3) and keeps its cosine above 0.98; a transformed one is at 1 and below 0.7.
@@ -33,26 +33,8 @@ _NEARLY_ALL = 0.9
 # Ratio of delta norm to base norm below which nothing was learned.
 _NO_OP = 1e-4
 
-Kind = Literal[
-    "unrelated",
-    "permuted_mlp",
-    "permuted_heads",
-    "scaled",
-    "folded",
-    "locked_vo",
-    "locked_qk",
-    "far",
-]
 # A tensor of a model by name.
 Read = Callable[[str], Tensor]
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something that was done to these tensors."""
-
-    kind: Kind
-    tensors: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +73,15 @@ class Diagnosis:
         return frozenset(name for finding in self.findings for name in finding.tensors)
 
     @property
-    def frozen(self) -> tuple[str, ...]:
-        """Tensors that are the base's to the last bit."""
-        return tuple(name for name, figures in self.tensors.items() if figures.equal)
+    def summary(self) -> DiagnosisSummary:
+        """Without the figures of single tensors."""
+        return DiagnosisSummary(
+            name=self.name,
+            whole=self.whole.distance,
+            groups={group: figures.distance for group, figures in self.groups.items()},
+            findings=self.findings,
+            duplicates=self.duplicates,
+        )
 
     @property
     def is_no_op(self) -> bool:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from workers.doctor.summary import Distance
+
 # Elements. In chunks that stay in the cache the sums are fastest, and short enough for float32 to
 # be right to six figures.
 _CHUNK = 1 << 16
@@ -55,6 +57,16 @@ class Figures:
         inner = (self.base + self.model - self.delta) / 2
         return max(-1.0, min(1.0, inner / math.sqrt(self.base * self.model)))
 
+    @property
+    def distance(self) -> Distance:
+        """The ratios alone."""
+        return Distance(
+            delta_ratio=_finite(self.delta_ratio),
+            cosine=_finite(self.cosine),
+            norm_ratio=_finite(self.norm_ratio),
+            frozen=self.equal / self.size if self.size else 0.0,
+        )
+
 
 def compare(base: Tensor, model: Tensor) -> Figures:
     """Figures of one tensor, both of one shape.
@@ -74,6 +86,10 @@ def compare(base: Tensor, model: Tensor) -> Figures:
         moved += _squared(other - mine)
     equal = not moved and torch.equal(base, model)
     return Figures(ours, theirs, moved, base.numel(), base.numel() if equal else 0)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def _squared(vector: Tensor) -> float:

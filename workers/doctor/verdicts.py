@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterator
 
 from workers.checkpoints.folder import some
-from workers.doctor.diagnosis import Diagnosis, Finding, Kind
+from workers.doctor.diagnosis import Diagnosis
+from workers.doctor.summary import Finding, Kind
 
 # Share of the parameters that may have turned away for a reason that is not known, and how far:
 # below this cosine to the base's an average keeps little of either.

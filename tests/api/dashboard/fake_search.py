@@ -27,8 +27,10 @@ from api.schemas import (
 )
 from search.layout import LayerGroups, Segments
 from search.pareto import front, hypervolume, reference_point
+from search.problems import Problem
 from search.recipe import Recipe, mixture
 from search.spec import SearchSpec
+from workers.doctor.summary import DiagnosisSummary, Distance
 from workers.messages import Form
 
 RecipeForm = Literal["blocks", "segments"]
@@ -174,6 +176,16 @@ class FakeSearch:
             spec=self.spec,
             baselines=self.candidates()[: len(_CORNERS)],
             hypervolume_history=self._volumes,
+            warnings=[Problem(field="parents[1].path", message="has no licence" + self.hostile)],
+            diagnoses=[
+                DiagnosisSummary(
+                    name,
+                    Distance(0.0312, 0.9995, 1.0004, frozen=0.25),
+                    {"mlp": Distance(0.0441, None, 1.0009, frozen=0.0)},
+                    duplicates=(self.hostile,) if self.hostile else (),
+                )
+                for name in self._names()
+            ],
         )
 
     def _point(self, candidate: CandidateView) -> list[float]:

@@ -24,7 +24,6 @@ from api.schemas import (
     CandidatePage,
     CheckpointView,
     Command,
-    CopiedView,
     FrontView,
     MethodView,
     MetricView,
@@ -41,6 +40,7 @@ from search.problems import Invalid, Problem
 from search.registry import UnknownName
 from search.spec import SearchSpec, parse_spec
 from tests.api.dashboard.fake_search import FakeSearch, RecipeForm, file_content
+from workers.checkpoints.model_facts import Copied
 from workers.messages import Form
 
 POLICY = (
@@ -197,7 +197,7 @@ def _searches(app: FastAPI, service: FakeService) -> None:
             valid=not problems, problems=problems, genes=84, parameters=1_830_000,
             memory_bytes=36_600_000, checkpoint_bytes=7_320_000,
             warnings=[Problem(field="parents[1].path", message="has no licence file")],
-            copied=[CopiedView(reason="a buffer", tensors=["model.rotary.inv_freq"])],
+            copied=[Copied("a buffer", ("model.rotary.inv_freq",))],
             needs=NeedsView(
                 place="mmap", host_bytes=7_320_000, mapped_bytes=29_280_000,
                 host_free_bytes=16 * 2**30, device_bytes=0, device_free_bytes=0,

@@ -161,6 +161,21 @@ def test_what_cannot_be_an_adapter_offers_none(
     expect(watched_page.get_by_role("button", name="Prepare adapter")).to_be_hidden()
 
 
+def test_what_the_survey_found_is_told(
+    watched_page: Page, watch: Watch, service: FakeService, address: str
+) -> None:
+    search = service.add(spec())
+    watched_page.goto(f"{address}/#/searches/{search.id}")
+    section = watched_page.get_by_role("region", name="Models")
+    expect(section.locator("li")).to_have_text("parents[1].path has no licence")
+    section.get_by_text("How far the parents are from the base").click()
+    expect(section.locator("tbody tr")).to_have_count(6)
+    whole, mlp = (section.locator("tbody tr").nth(place) for place in (0, 1))
+    expect(whole).to_have_text(re.compile(r"arith\s*all\s*0.0312\s*0.9995\s*1.0004\s*25 %"))
+    expect(mlp).to_have_text(re.compile(r"MLPs\s*0.0441\s*\S\s*1.0009"))
+    assert watch.complaints == []
+
+
 def test_segments_are_drawn_at_their_size(
     watched_page: Page, watch: Watch, service: FakeService, address: str
 ) -> None:

@@ -235,7 +235,8 @@ def test_what_a_survey_warns_of_is_in_its_event(store: Store, search_id: str) ->
     warning = ("parents[1]", "has the same weights as 'one'")
     store.record_survey(search_id, Surveyed({"base/model": "ab"}, None, (warning,)))
     (event,) = store.events(search_id)
-    assert event.body == {"warnings": [dict(zip(("field", "message"), warning, strict=True))]}
+    warnings = [dict(zip(("field", "message"), warning, strict=True))]
+    assert event.body == {"warnings": warnings, "diagnoses": []}
 
 
 def test_heads_tell_the_newest_event_of_every_search(store: Store, search_id: str) -> None:
