@@ -78,6 +78,7 @@ def _needs(needs: NeedsView) -> list[tuple[str, ...]]:
         ("memory of a worker", needs.host_bytes, needs.host_free_bytes),
         ("files kept in memory", needs.mapped_bytes, needs.host_free_bytes),
         ("memory of the accelerator", needs.device_bytes, needs.device_free_bytes),
+        ("directions of the method", needs.directions_bytes, needs.directions_kept_bytes),
         ("disk for a checkpoint", needs.disk_bytes, needs.disk_free_bytes),
     ]
     return [

@@ -29,6 +29,8 @@ def _needs(needs: Needs) -> NeedsView:
         host_free_bytes=needs.free.host_bytes,
         device_bytes=needs.device_bytes,
         device_free_bytes=needs.free.device_bytes,
+        directions_bytes=needs.directions_bytes,
+        directions_kept_bytes=needs.directions_kept_bytes,
         disk_bytes=needs.disk_bytes,
         disk_free_bytes=needs.disk_free_bytes,
         merge_s=needs.estimate.merge_s,

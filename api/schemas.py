@@ -239,6 +239,10 @@ class NeedsView(View):
     device_bytes: int
     device_free_bytes: int
     """0 without an accelerator."""
+    directions_bytes: int
+    """At most, of what the method finds out once for all candidates."""
+    directions_kept_bytes: int
+    """That a worker has room for; the rest is found again for every candidate."""
     disk_bytes: int
     """Of one checkpoint."""
     disk_free_bytes: int

@@ -20,7 +20,7 @@ from api.settings import Settings
 from api.store import Submission
 from evals import harness
 from search.layout import Layout
-from search.method import one_of
+from search.method import MethodDeclaration, one_of
 from search.optimizer import optimizers
 from search.problems import Invalid, Problem
 from search.registry import UnknownName
@@ -169,12 +169,14 @@ def validate(document: object, settings: Settings) -> Accepted:
 
 def _needs(spec: SearchSpec, found: Preflight, settings: Settings) -> Needs:
     """Measured on the machine that answers; workers elsewhere may have more."""
+    declaration = _declaration(spec)
     return needs(
         found,
         memory=free_memory(),
         disk_free_bytes=free_disk(settings.checkpoint_folder),
         examples=harness.example_count(spec.objectives, settings.tasks),
         evaluations=spec.budget.evaluations,
+        directions=0 if declaration is None else declaration.kept(len(spec.parents)),
     )
 
 
@@ -213,11 +215,17 @@ def _space(
     spec: SearchSpec | None, found: Preflight | None, problems: list[Problem]
 ) -> SearchSpace | None:
     """The search space; its parameters are checked even where the base is not known."""
-    if spec is None or any(name not in methods for name in spec.method_names):
+    if spec is None or (declaration := _declaration(spec)) is None:
         return None
     layout = found.layout if found and found.layout else Layout(tensors=())
-    declaration = one_of([methods[name].declaration for name in spec.method_names])
     return _attempt(lambda: SearchSpace(declaration, spec, layout), problems)
+
+
+def _declaration(spec: SearchSpec) -> MethodDeclaration | None:
+    """Of the method, or of all that are chosen among; None where one is unknown."""
+    if any(name not in methods for name in spec.method_names):
+        return None
+    return one_of([methods[name].declaration for name in spec.method_names])
 
 
 def _attempt(build: Callable[[], Part], problems: list[Problem]) -> Part | None:

@@ -137,6 +137,8 @@ class MethodDeclaration:
         parameters: in the order of the genome.
         uses_base: the formula reads the base (task vectors).
         cost: what a candidate costs.
+        directions: of a prepared method, how many it keeps of each tensor: so many, and so many
+            for each parent.
         minimum_parents, maximum_parents: how many parents it takes; None means any number.
         parent_values: parameter values (besides ``weight``) under which one-hot weights give
             exactly that parent; None when the method has no such point.
@@ -152,6 +154,7 @@ class MethodDeclaration:
     parameters: tuple[Parameter, ...]
     uses_base: bool
     cost: Cost = "linear"
+    directions: tuple[int, int] = (1, 0)
     minimum_parents: int = 1
     maximum_parents: int | None = None
     parent_values: Mapping[str, float | bool] | None = field(default_factory=dict)
@@ -168,6 +171,13 @@ class MethodDeclaration:
     def needs_base(self) -> bool:
         """Whether it cannot do without a base (see ``TASK_VECTORS``)."""
         return self.uses_base and TASK_VECTORS not in self.parameters
+
+    def kept(self, parents: int) -> int:
+        """How many directions of the size of the model candidates share, all methods together."""
+        if self.alternatives:
+            return sum(one.kept(parents) for one in self.alternatives.values())
+        fixed, each = self.directions
+        return fixed + each * parents if self.cost == "prepared" else 0
 
     def takes(self, count: int) -> bool:
         """Whether it can merge this many parents."""

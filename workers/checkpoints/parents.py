@@ -21,11 +21,8 @@ from workers.checkpoints.headers import Malformed
 from workers.checkpoints.vocabulary import Alignment, alignment
 from workers.merging.memo import Memo
 from workers.messages import Zoo
-from workers.planning.memory import Memory
+from workers.planning.memory import Memory, memo_budget
 from workers.planning.placement import placement
-
-# Of the free memory, for what merge methods remember. Several workers share a machine.
-_SHARE = 8
 
 
 class Parents:
@@ -79,7 +76,7 @@ class Parents:
         memory = _memory(self.device)
         size = sum(folder.size_bytes for folder in folders.values())
         self.place = placement(size, base.size_bytes, memory)
-        self.memo = Memo((memory.device_bytes or memory.host_bytes) // _SHARE)
+        self.memo = Memo(memo_budget(memory))
         self._blocks: tuple[Partition, tuple[Block, ...]] | None = None
         self._files: dict[Path, Any] = {}
         self._tensors: dict[tuple[str, str, str], Tensor] = {}

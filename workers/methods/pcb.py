@@ -71,6 +71,7 @@ _DECLARATION = MethodDeclaration(
     ),
     uses_base=True,
     cost="prepared",
+    directions=(0, 1),
     parent_values=None,
     presets={"paper": {"variant": "pcb-merging.py", "clamp": 1e-4}},
 )

@@ -41,6 +41,7 @@ _DECLARATION = MethodDeclaration(
     ),
     uses_base=True,
     cost="prepared",
+    directions=(1, 1),
     parent_values=None,
     mergekit="ramplus_tl",
     presets={"mergekit": {"scope": "tensor", "lambda": 1.0}, "paper": {"scope": "model"}},

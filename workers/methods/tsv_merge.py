@@ -37,6 +37,7 @@ _DECLARATION = MethodDeclaration(
     ),
     uses_base=True,
     cost="prepared",
+    directions=(0, 1),
     parent_values=None,
 )
 

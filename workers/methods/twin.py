@@ -58,6 +58,7 @@ _DECLARATION = MethodDeclaration(
     ),
     uses_base=True,
     cost="prepared",
+    directions=(1, 1),
     parent_values=None,
 )
 

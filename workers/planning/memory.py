@@ -22,6 +22,15 @@ class Memory:
     device_bytes: int = 0
 
 
+# Of the free memory, for what merge methods remember. Several workers share a machine.
+MEMO_SHARE = 8
+
+
+def memo_budget(memory: Memory) -> int:
+    """Bytes that a worker keeps of what merge methods remember, where it computes."""
+    return (memory.device_bytes or memory.host_bytes) // MEMO_SHARE
+
+
 def free_memory() -> Memory:
     """Of this machine, or of the container that this process is held in."""
     available = psutil.virtual_memory().available

@@ -9,9 +9,12 @@ from pathlib import Path
 
 from search.problems import Problem
 from workers.planning.estimate import Estimate, estimate, rough
-from workers.planning.memory import Memory
+from workers.planning.memory import MEMO_SHARE, Memory, memo_budget
 from workers.planning.placement import Place, placement
 from workers.planning.preflight import Preflight
+
+# Directions are kept in float32.
+_DIRECTION_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,9 @@ class Needs:
             for they give way.
         mapped_bytes: of files that are read for every candidate, from memory while they fit.
         device_bytes: of an accelerator.
+        directions_bytes: of what a method finds out once for all candidates, at most.
+        directions_kept_bytes: that a worker has room for; the rest is found again for every
+            candidate.
         disk_bytes: of one checkpoint.
         free: memory of this machine.
         disk_free_bytes: where checkpoints are written.
@@ -35,6 +41,8 @@ class Needs:
     host_bytes: int
     mapped_bytes: int
     device_bytes: int
+    directions_bytes: int
+    directions_kept_bytes: int
     disk_bytes: int
     free: Memory
     disk_free_bytes: int
@@ -51,12 +59,30 @@ class Needs:
             yield _short("memory", "to keep all models in memory takes", need, host)
         if self.device_bytes > self.free.device_bytes:
             yield _short("gpu", "a worker needs", self.device_bytes, self.free.device_bytes)
+        if self.directions_bytes > self.directions_kept_bytes:
+            yield self._without_room()
         if self.disk_bytes > self.disk_free_bytes:
             yield _short("disk", "a checkpoint takes", self.disk_bytes, self.disk_free_bytes)
 
+    def _without_room(self) -> Problem:
+        where = "gpu" if self.free.device_bytes else "memory"
+        message = (
+            f"the method's directions take up to {_gib(self.directions_bytes)}, and a worker keeps "
+            f"{_gib(self.directions_kept_bytes)} of them (an eighth of what is free); the others "
+            "are found again for every candidate, which can take minutes. All have room where "
+            f"{_gib(MEMO_SHARE * self.directions_bytes)} are free"
+        )
+        return Problem(field=f"machine.{where}", message=message)
+
 
 def needs(
-    found: Preflight, *, memory: Memory, disk_free_bytes: int, examples: int, evaluations: int
+    found: Preflight,
+    *,
+    memory: Memory,
+    disk_free_bytes: int,
+    examples: int,
+    evaluations: int,
+    directions: int = 0,
 ) -> Needs:
     """Put what was found in headers beside what a machine has.
 
@@ -66,6 +92,7 @@ def needs(
         disk_free_bytes: where checkpoints are written.
         examples: that each candidate is scored on.
         evaluations: the budget.
+        directions: of the size of the model that the method keeps (`MethodDeclaration.kept`).
     """
     model, parents = found.checkpoint_bytes, found.memory_bytes - found.checkpoint_bytes
     on_device = memory.device_bytes > 0
@@ -86,6 +113,8 @@ def needs(
         host_bytes=host,
         mapped_bytes=mapped,
         device_bytes=device,
+        directions_bytes=directions * found.parameters * _DIRECTION_BYTES,
+        directions_kept_bytes=memo_budget(memory),
         disk_bytes=model,
         free=memory,
         disk_free_bytes=disk_free_bytes,
@@ -101,5 +130,9 @@ def free_disk(folder: Path) -> int:
 
 
 def _short(what: str, need: str, needed: int, free: int) -> Problem:
-    message = f"{need} {needed / 2**30:.3g} GiB, and {free / 2**30:.3g} GiB are free here"
+    message = f"{need} {_gib(needed)}, and {_gib(free)} are free here"
     return Problem(field=f"machine.{what}", message=message)
+
+
+def _gib(size_bytes: int) -> str:
+    return f"{size_bytes / 2**30:.3g} GiB"

@@ -201,6 +201,7 @@ def _searches(app: FastAPI, service: FakeService) -> None:
             needs=NeedsView(
                 place="mmap", host_bytes=7_320_000, mapped_bytes=29_280_000,
                 host_free_bytes=16 * 2**30, device_bytes=0, device_free_bytes=0,
+                directions_bytes=0, directions_kept_bytes=2 * 2**30,
                 disk_bytes=7_320_000, disk_free_bytes=2**40, merge_s=0.004, forward_s=0.7,
                 candidate_s=0.7, search_s=90, basis="0.04 GB merged at 10 GB/s",
             ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -13,6 +14,7 @@ from torch.testing import assert_close
 
 from tests.workers.whole_models import MATRIX, State, merged, plus, sources_of, state
 from workers import merge_state_dicts
+from workers.merging.memo import Memo
 from workers.merging.merge_method import MergeMethod, NotMergeable, methods
 
 # For each method, parameters of small structural work, then coefficients: these cost nothing.
@@ -203,3 +205,28 @@ def test_presets_are_parameters_of_their_method(method: MergeMethod) -> None:
     declaration = method.declaration
     for settings in declaration.presets.values():
         assert declaration.problems(settings, declaration.minimum_parents, prefix="") == []
+
+
+class Watched(Memo):
+    """Tells how many directions of a tensor it was given to keep."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.directions = 0
+
+    def get(self, key: Any, make: Callable[[], Any]) -> Any:
+        made = super().get(key, make)
+        if isinstance(key[0], tuple) and key[0][0] == "directions":
+            self.directions = len(made)
+        return made
+
+
+@pytest.mark.parametrize("method", list(methods), ids=lambda method: method.name)
+def test_a_method_keeps_as_many_directions_as_it_declares(method: MergeMethod) -> None:
+    base, declaration = state(0), method.declaration
+    for count in filter(declaration.takes, (1, 2, 3)):
+        parents = {f"p{n}": plus(base, state(n + 1, scale=0.1)) for n in range(count)}
+        watched = Watched()
+        sources = replace(sources_of(base, parents)[MATRIX], memo=watched)
+        method.merge(torch.empty_like(sources.base), sources, method.arguments({}, count))
+        assert watched.directions == declaration.kept(count)

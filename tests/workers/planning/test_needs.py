@@ -16,8 +16,17 @@ MIB = 2**20
 FOUND = Preflight(Layout(tensors=()), "bfloat16", 50 * MIB, 500 * MIB, 100 * MIB, (), ())
 
 
-def needed(memory: Memory, *, disk: int = 2**40, evaluations: int = 40) -> Needs:
-    return needs(FOUND, memory=memory, disk_free_bytes=disk, examples=100, evaluations=evaluations)
+def needed(
+    memory: Memory, *, disk: int = 2**40, evaluations: int = 40, directions: int = 0
+) -> Needs:
+    return needs(
+        FOUND,
+        memory=memory,
+        disk_free_bytes=disk,
+        examples=100,
+        evaluations=evaluations,
+        directions=directions,
+    )
 
 
 def short(found: Needs) -> list[str]:
@@ -55,6 +64,18 @@ def test_parents_that_do_not_fit_beside_the_model_are_pinned() -> None:
 )
 def test_what_is_too_small_is_said(memory: Memory, disk: int, fields: list[str]) -> None:
     assert short(needed(memory, disk=disk)) == fields
+
+
+def test_directions_without_room_are_told_with_what_would_be_enough() -> None:
+    # 3 directions of 50 Mi parameters in float32: 600 MiB, of which an eighth of the memory fits.
+    found = needed(Memory(2000 * MIB), directions=3)
+    assert (found.directions_bytes, found.directions_kept_bytes) == (600 * MIB, 250 * MIB)
+    (problem,) = found.shortages()
+    assert problem.field == "machine.memory"
+    assert "take up to 0.586 GiB, and a worker keeps 0.244 GiB" in problem.message
+    assert "where 4.69 GiB are free" in problem.message
+    assert short(needed(Memory(4800 * MIB), directions=3)) == []
+    assert short(needed(Memory(2**40, 2000 * MIB), directions=3)) == ["machine.gpu"]
 
 
 def test_the_budget_takes_as_many_times_as_long_as_a_candidate() -> None:
