@@ -134,6 +134,28 @@ def test_a_model_that_turned_away_for_no_known_reason_is_refused() -> None:
     assert "nothing that is known explains it" in message
 
 
+@pytest.mark.parametrize(
+    ("ratio", "refused", "remarked"), [(0.3, False, False), (0.9, False, True), (1.2, True, False)]
+)
+def test_training_that_went_very_far_is_refused_only_where_a_merge_would_lose_both(
+    ratio: float, refused: bool, remarked: bool
+) -> None:
+    """A change at right angles of r times the norm leaves a cosine of 1 / sqrt(1 + r^2)."""
+    base = alignment("align_lock_vo").models["base"]
+
+    def train(state: State) -> None:
+        torch.manual_seed(0)
+        for name, tensor in state.items():
+            moved = torch.randn_like(tensor)
+            state[name] = base[name] + moved * (ratio * base[name].norm() / moved.norm())
+
+    found = diagnosed(train)
+    assert found.whole.delta_ratio == pytest.approx(ratio)
+    assert found.whole.cosine == pytest.approx(1 / math.sqrt(1 + ratio**2), abs=0.03)
+    assert bool(list(refusals(found))) == refused
+    assert any("unusually far" in text for text in remarks(found)) == remarked
+
+
 def test_one_replaced_tensor_is_worth_a_remark() -> None:
     name = "model.layers.0.self_attn.k_proj.weight"
 
