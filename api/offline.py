@@ -23,7 +23,7 @@ from search.recipe import Recipe
 from search.registry import UnknownName, suggestion
 from search.spec import BASE, DType, problems_of
 from workers.merge_folder import Written, merge_into_folder
-from workers.mergekit import Configuration, parse_configuration, recipe_of
+from workers.mergekit import Configuration, parse_configuration, place_of, recipe_of
 from workers.merging.merge_method import methods
 from workers.messages import Zoo
 from workers.planning.preflight import preflight
@@ -110,9 +110,10 @@ def _places(
     problems = []
     for name, model in configuration.models.items():
         given = models.get(model, models.get(name))
-        places[name] = beside / model if given is None else Path(given)
+        places[name] = beside / place_of(model) if given is None else Path(given)
         if given is None and not places[name].is_dir():
-            message = f"there is no folder '{model}' beside the file; give --model {model}=folder"
+            place = place_of(model)
+            message = f"there is no folder '{place}' beside the file; give --model {model}=folder"
             problems.append(Problem(field=f"models.{name}", message=message))
     if problems:
         raise Invalid(problems)

@@ -99,6 +99,11 @@ def test_a_merge_of_adapters_is_a_checkpoint_or_an_adapter(
     models = yaml.safe_load((tmp_path / "whole" / "mergekit.yaml").read_text())["models"]
     folders = [tmp_path / "base", tmp_path / "lora-add"]
     assert models[0]["model"] == "+".join(map(str, folders))
+    # A round trip through that configuration gives the same weights.
+    again = tmp_path / "whole" / "mergekit.yaml"
+    assert run(capsys, "merge", again, "--out", tmp_path / "again")[0] == 0
+    back = load_file(tmp_path / "again" / "model.safetensors")
+    assert np.array_equal(back[f"{QUERY}.weight"], merged)
 
 
 def test_a_truncated_adapter_says_what_it_lost(

@@ -96,7 +96,7 @@ class Configuration:
 
     Args:
         method: what to merge with.
-        models: name in recipes -> model as it is written; ``base`` is among them.
+        models: name in recipes -> model as it is written (see `place_of`); ``base`` is among them.
         parents: names of the models that are merged, in order.
         slices: consecutive; at least one.
         settings: of the whole configuration.
@@ -131,10 +131,14 @@ def parse_configuration(document: Any) -> Configuration:
     members = list(slices[0].sources)
     problems += _unlike(slices, members)
     problems += _unbased(given.merge_method, base, members, differences=differences)
+    if differences and base is not None and "+" in base:
+        message = "is where task vectors start: a whole model, without an adapter"
+        problems.append(Problem(field="base_model", message=message))
     merged = [model for model in members if model != base]
     if base is not None and not differences:
         merged.insert(0, base)
-    lends = _lends_tokenizer(given, base or members[0], problems, fixed=differences)
+    lends = _lends_tokenizer(given, _whole(base or members[0]), problems, fixed=differences)
+    problems += _strangers(slices[0], lends)
     dtype = _dtype(given, problems)
     names = {lends: BASE} | short_names(model for model in merged if model != lends)
     if not method.declaration.takes(len(merged)):
@@ -154,7 +158,7 @@ def parse_configuration(document: Any) -> Configuration:
         settings=settings,
         differences=differences,
         dtype=dtype,
-        notes=(*_notes(given), *_unread(sections, method)),
+        notes=(*_notes(given), *_rounded(members), *_unread(sections, method)),
     )
 
 
@@ -207,20 +211,39 @@ def _sources(sources: Sequence[_Source], field: str, problems: list[Problem]) ->
         where = f"{field}[{number}]"
         if source.model in found:
             problems.append(Problem(field=f"{where}.model", message="is listed more than once"))
-        problems += _adapter(source.model, f"{where}.model")
         settings = parse_settings(source.parameters, f"{where}.parameters", problems)
         found[source.model] = Source(where, settings)
     return found
 
 
-def _adapter(model: str, field: str) -> Iterator[Problem]:
-    if "+" in model:
-        whole, _, adapter = model.partition("+")
+def place_of(model: str) -> str:
+    """The folder or Hub id in how a model is written: of ``base+adapter`` that of the adapter."""
+    return model.rpartition("+")[2]
+
+
+def _whole(model: str) -> str:
+    """What ``base+adapter`` is an adapter of; a model without an adapter itself."""
+    return model.partition("+")[0]
+
+
+def _strangers(part: Slice, base: str) -> Iterator[Problem]:
+    """Adapters of another model than the base."""
+    for model, source in part.sources.items():
+        if "+" in model and _whole(model) != base:
+            message = (
+                f"puts the adapter '{place_of(model)}' into '{_whole(model)}', but the base is "
+                f"'{base}'; save the adapted model, and name its folder"
+            )
+            yield Problem(field=f"{source.field}.model", message=message)
+
+
+def _rounded(members: Sequence[str]) -> Iterator[Problem]:
+    if any("+" in model for model in members):
         message = (
-            f"asks to put the adapter '{adapter}' into '{whole}' first; save that model, and name "
-            "its folder"
+            "mergekit rounds adapted models to the dtype of their base before it merges them; here "
+            "only the result is rounded"
         )
-        yield Problem(field=field, message=message)
+        yield Problem(field="models", message=message)
 
 
 def _layers(part: _Slice, field: str, problems: list[Problem]) -> tuple[int, int] | None:
@@ -259,7 +282,6 @@ def _base_model(given: _Document, problems: list[Problem]) -> str | None:
     stated = {field: model for field, model in named.items() if model is not None}
     base = next(iter(stated.values()), None)
     for field, model in stated.items():
-        problems += _adapter(model, field)
         if model != base:
             message = f"is '{model}' here and '{base}' elsewhere; a recipe has one base"
             problems.append(Problem(field=field, message=message))
@@ -304,7 +326,7 @@ def _lends_tokenizer(given: _Document, base: str, problems: list[Problem], *, fi
         message = f"is '{source}', but {_SAME_TOKENIZER}"
         problems.append(Problem(field=field, message=message))
         return base
-    return source
+    return _whole(source)
 
 
 def _dtype(given: _Document, problems: list[Problem]) -> DType:
@@ -366,7 +388,7 @@ def short_names(models: Iterable[str]) -> dict[str, str]:
     """
     names: dict[str, str] = {}
     for model in models:
-        last = PurePosixPath(model.partition("@")[0]).name
+        last = PurePosixPath(place_of(model).partition("@")[0]).name
         stem = re.sub(r"[^A-Za-z0-9._-]+", "-", last).lstrip("._-")[:80] or "model"
         spellings = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
         names[model] = next(s for s in spellings if s != BASE and s not in names.values())

@@ -26,12 +26,17 @@ BASE_COMES_FIRST = frozenset({"slerp"})
 # Methods that do not give the same weights here as there, and why.
 _BY_CHANCE = "draws at random, and here from another generator: other entries are dropped"
 _NO_BAND = (
-    "where gamma is less than one entry of a tensor, mergekit drops its whole task vector by "
-    "mistake; here nothing is cut off above"
+    "where gamma is less than one entry of a tensor, releases of mergekit before 0.1.5 drop its "
+    "whole task vector by mistake; here nothing is cut off above"
+)
+_ANY_OF_EQUALS = (
+    "where entries of one size stand at the cut, as in bfloat16 they do, mergekit keeps any of "
+    "them; here those that come first"
 )
 _RANDOM = ("dare_linear", "dare_ties", "della", "della_linear")
 DIFFERS: Mapping[str, str] = {
-    **dict.fromkeys(("breadcrumbs", "breadcrumbs_ties"), _NO_BAND),
+    "ties": _ANY_OF_EQUALS,
+    **dict.fromkeys(("breadcrumbs", "breadcrumbs_ties"), f"{_NO_BAND}; {_ANY_OF_EQUALS}"),
     **dict.fromkeys(_RANDOM, _BY_CHANCE),
     "arcee_fusion": "of over a million entries mergekit looks at a sample, here at all",
 }

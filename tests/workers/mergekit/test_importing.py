@@ -18,7 +18,7 @@ from search.problems import Invalid, Problem
 from search.recipe import Recipe
 from tests.workers.mergekit.folders import merged, open_models, save_models
 from workers.checkpoints.parents import Parents
-from workers.mergekit import mergekit_yaml, parse_configuration, recipe_of
+from workers.mergekit import mergekit_yaml, parse_configuration, place_of, recipe_of
 from workers.mergekit.dialect import TASK_VECTORS, to_mergekit
 from workers.merging.merge_method import MergeMethod, methods
 
@@ -264,9 +264,14 @@ def slices(*layers: tuple[int, int], method: str = "linear") -> dict[str, Any]:
         (linear(1.0, base_model="zero"), "base_model", "is merged too; list it with a weight"),
         (linear(1.0, normalise=True), "normalise", "unknown field"),
         (
-            {"merge_method": "linear", "models": [{"model": "one+lora"}]},
-            "models[0].model",
-            "save that model",
+            {"merge_method": "linear", "models": [{"model": "one"}, {"model": "two+lora"}]},
+            "models[1].model",
+            "puts the adapter 'lora' into 'two', but the base is 'one'; save the adapted model",
+        ),
+        (
+            {"merge_method": "ties", "base_model": "one+a", "models": [{"model": "one+b"}]},
+            "base_model",
+            "a whole model, without an adapter",
         ),
         (
             {"merge_method": "linear", "models": [{"model": "one"}, {"model": "one"}]},
@@ -479,6 +484,26 @@ def test_depth_scaling_and_one_over_density_come_back_as_other_parameters(models
     assert again.parameters["rescale"] == "none"
     assert at(again, "model.layers.3.mlp.up_proj")["lambda"] == pytest.approx(0.9 / 0.5)
     assert_close(merged(again, models), merged(recipe, models), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["linear", "task_arithmetic", "slerp"])
+def test_adapters_of_the_base_are_parents(method: str) -> None:
+    """As our own export writes them."""
+    here = layout()
+    parents = ("add", "reverse")
+    recipe = Recipe(
+        method=method, parents=parents, blocks=tuple(b.name for b in here.blocks("model"))
+    )
+    models = {"base": "m/base", **{name: f"m/base+lora/{name}" for name in parents}}
+    configuration = parse_configuration(yaml.safe_load(mergekit_yaml(recipe, here, models) or ""))
+    assert configuration.models == models
+    assert {name: place_of(m) for name, m in configuration.models.items()} == {
+        "base": "m/base",
+        "add": "lora/add",
+        "reverse": "lora/reverse",
+    }
+    assert recipe_of(configuration, here).parents == parents
+    assert any("rounds adapted models" in note.message for note in configuration.notes)
 
 
 def test_a_configuration_names_the_folders_it_merges() -> None:
