@@ -18,7 +18,7 @@ from workers.checkpoints.card import public_names
 from workers.checkpoints.companions import companions
 from workers.checkpoints.lowrank import merge_adapters
 from workers.checkpoints.parents import Parents
-from workers.checkpoints.writing import Files, write_adapter, write_checkpoint
+from workers.checkpoints.writing import SHARD_BYTES, Files, write_adapter, write_checkpoint
 from workers.materializer import merged_tensors
 from workers.merging.memo import Memo
 from workers.merging.merge_method import NotMergeable
@@ -47,7 +47,13 @@ class Written:
 
 
 def merge_into_folder(
-    recipe: Recipe, zoo: Zoo, folder: Path, *, as_adapter: bool = False, rank: int | None = None
+    recipe: Recipe,
+    zoo: Zoo,
+    folder: Path,
+    *,
+    as_adapter: bool = False,
+    rank: int | None = None,
+    shard_bytes: int = SHARD_BYTES,
 ) -> Written:
     """Merge and write, with card, recipe, hashes and all that the base has besides weights.
 
@@ -57,6 +63,7 @@ def merge_into_folder(
         folder: is written, at once; at most one shard of it is held in memory.
         as_adapter: write a LoRA adapter of the base, where the merge is one.
         rank: of that adapter at most; None for an exact one.
+        shard_bytes: a new file begins before one would grow beyond this.
 
     Raises:
         Invalid: this cannot be merged, or is no adapter.
@@ -77,7 +84,10 @@ def merge_into_folder(
             if not as_adapter:
                 tensors = _without_hoarding(merged_tensors(parents, recipe))
                 extra = described()
-                return Written(write_checkpoint(folder, tensors, parents.base.path, extra=extra))
+                files = write_checkpoint(
+                    folder, tensors, parents.base.path, extra=extra, shard_bytes=shard_bytes
+                )
+                return Written(files)
             merged = merge_adapters(parents, recipe, base_name=models[BASE], rank=rank)
         except NotMergeable as error:
             raise Invalid([Problem(field="parameters", message=str(error))]) from None

@@ -38,7 +38,7 @@ _NAMES = {
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
-_SHARD_BYTES = 2 * 10**9
+SHARD_BYTES = 2 * 10**9
 # Configuration, tokenizer, index and headers: more than they take, next to any weights.
 _MARGIN_BYTES = 64 * 2**20
 _ALIGNMENT = 8
@@ -54,7 +54,7 @@ def write_checkpoint(
     source: Path,
     *,
     extra: Mapping[str, str] | None = None,
-    shard_bytes: int = _SHARD_BYTES,
+    shard_bytes: int = SHARD_BYTES,
     size_bytes: int | None = None,
     check: Callable[[Path], None] | None = None,
 ) -> Files:
