@@ -1,4 +1,4 @@
-"""Our parameters in mergekit's words, and back.
+"""Our parameters in mergekit's words (of release 0.1.5), and back.
 
 mergekit calls a parameter as its declaration does, with these exceptions:
 
@@ -147,15 +147,14 @@ def _masks(arguments: Mapping[str, Any]) -> Iterator[dict[str, float]]:
 
 
 def _fails_there(mask: Mapping[str, float], size: int, *, random: bool) -> bool:
-    """Whether mergekit stops at a tensor, or drops all of it by mistake (see ``DIFFERS``)."""
+    """Whether mergekit stops at a tensor, or keeps nothing of it where here one entry is kept."""
     density = mask["density"]
     if density >= 1.0:
         return False
     if random:
         half = mask.get("epsilon", 0.0)
         return not half < density < 1.0 - half
-    kept = int(density * size)
-    return kept == 0 or ("gamma" in mask and min(int(mask["gamma"] * size), size - kept) == 0)
+    return "gamma" in mask and int(density * size) == 0
 
 
 def _all_equal(argument: Any, value: Any) -> bool:
