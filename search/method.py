@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from search.problems import Problem
@@ -250,14 +250,17 @@ class MethodDeclaration:
 def one_of(declarations: Sequence[MethodDeclaration]) -> MethodDeclaration:
     """What a search asks for that chooses among methods: the parameters of all of them.
 
-    A parameter that several have is searched once for all; where a spec is silent each method has
-    its own default. A single method stays what it is.
+    A parameter that several have is searched once for all, and for each parent only where all of
+    them have it for each; where a spec is silent each method has its own default. A single method
+    stays what it is.
     """
     first, *others = declarations
     if not others:
         return first
     names = ", ".join(declaration.name for declaration in declarations)
     parameters = {p.name: p for d in reversed(declarations) for p in d.parameters}
+    for p in (p for d in declarations for p in d.parameters if not p.per_parent):
+        parameters[p.name] = replace(parameters[p.name], per_parent=False)
     return MethodDeclaration(
         name=f"one of {names}",
         summary=f"One of {names}.",

@@ -149,7 +149,7 @@ class SearchSpace:
         method = self.declaration.alternatives.get(found.pop(METHOD, ""), self.declaration)
         given = method.expand(self._settings)
         parameters = {
-            p.name: _rows(found[p.name], p) if p.name in found else self._fixed(p, given)
+            p.name: self._rows(p, found[p.name]) if p.name in found else self._fixed(p, given)
             for p in method.parameters
             if p.name in found or p.name in given or p not in LINES
         }
@@ -222,6 +222,21 @@ class SearchSpace:
                             genes.append(Choice(block, parameter.name, parent, numbers))
         return genes
 
+    def _rows(self, parameter: Parameter, found: Any) -> Value:
+        """The rows of a table, or what holds everywhere.
+
+        A number that is searched for other methods as well, which have one for all parents, is
+        that of every parent.
+        """
+        if not isinstance(found, list):
+            everywhere: Value = found
+            return everywhere
+        if not parameter.per_parent:
+            return tuple(row[0] for row in found)
+        return tuple(
+            tuple(row) if len(row) > 1 else tuple(row) * len(self.parents) for row in found
+        )
+
     def _fixed(self, parameter: Parameter, settings: Mapping[str, Any]) -> Value:
         given: Any = settings.get(parameter.name, parameter.default)
         if isinstance(given, tuple):
@@ -230,11 +245,3 @@ class SearchSpace:
             raise TypeError(f"{parameter.name} is searched")
         fixed: Value = float(given) if parameter.kind == "float" else given
         return fixed
-
-
-def _rows(found: Any, parameter: Parameter) -> Value:
-    """The rows of a table, or what holds everywhere."""
-    if not isinstance(found, list):
-        everywhere: Value = found
-        return everywhere
-    return tuple(tuple(row) if parameter.per_parent else row[0] for row in found)

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -223,6 +224,27 @@ def test_a_preset_holds_for_the_methods_that_have_it(
 ) -> None:
     space = space_of(document, layout, one_of([declaration, OTHER]), compat="paper")
     assert space.decode([0.9]).parameters["rounds"] == 7
+
+
+SCALED = replace(OTHER, parameters=(Parameter("weight", "of all parents alike"),))
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_number_of_one_method_is_every_parents_in_another(
+    declaration: MethodDeclaration, document: dict[str, Any], layout: Layout, turned: bool
+) -> None:
+    names = ["other", "ties"] if turned else ["ties", "other"]
+    document["method"] = {"choices": names}
+    both = [SCALED, declaration] if turned else [declaration, SCALED]
+    space = space_of(document, layout, one_of(both), weight={"low": 0.0, "high": 1.0})
+    one = {
+        name: space.decode([place, *[0.25] * (space.dim - 1)])
+        for place, name in zip((0.2, 0.7), names, strict=True)
+    }
+    parents = len(document["parents"])
+    assert set(one["ties"].parameters["weight"]) == {(0.25,) * parents}
+    assert set(one["other"].parameters["weight"]) == {0.25}
+    assert space.dim == 1 + len(space.blocks)
 
 
 def test_a_parameter_must_be_known_to_one_of_the_methods(

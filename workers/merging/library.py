@@ -90,14 +90,18 @@ def merge_state_dicts(
                 shapes[name], dtype=dtype or tensor.dtype, device=tensor.device
             )
             tensors = sources(name)
-            if chosen.declaration.uses_base:
-                _require_finite(tensors)
+            _require_finite(tensors, around_base=around_base)
             chosen.merge(merged[name], tensors, arguments)
     return merged
 
 
-def _require_finite(sources: Sources) -> None:
-    """A vote would outvote a NaN, and a trim drop it: no merge hides that a model is broken."""
+def _require_finite(sources: Sources, *, around_base: bool) -> None:
+    """No merge hides that a model is broken.
+
+    A vote would outvote a NaN, a trim drop it, and a weight of 0 pass it over.
+    """
+    if around_base and not is_finite(sources.base):
+        raise NotMergeable(f"'{sources.name}' of the base is not finite")
     for label, tensor in zip(sources.labels, sources.parents, strict=True):
         if not is_finite(tensor):
             raise NotMergeable(f"'{sources.name}' of parent '{label}' is not finite")

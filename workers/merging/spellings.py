@@ -5,6 +5,7 @@ Whoever comes from one of these programs can write what they wrote there.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,7 +14,7 @@ Ours = tuple[str, dict[str, Any]]
 Translate = Callable[[dict[str, Any]], Ours]
 
 # What published settings only say about the program: it is so here, too.
-_REMARKS = frozenset({"num_blocks", "optimizer", "linear_keys", "exclude", "shared", "window_size"})
+_REMARKS = frozenset({"num_blocks", "optimizer", "linear_keys", "exclude", "int8_mask"})
 _WORDS = {
     "mean of angles (degrees)": "angles",
     "1/keep_prob per entry": "1/probability",
@@ -28,14 +29,18 @@ def in_our_words(method: str, parameters: Given) -> Ours:
         parameters: with ``per_model.`` before a name or without.
     """
     given = {
-        name.removeprefix("per_model."): _WORDS.get(value, value)
-        if isinstance(value, str)
-        else value
+        name.removeprefix("per_model."): _in_our_word(name, value)
         for name, value in parameters.items()
         if name not in _REMARKS
     }
     translate = _SPELLINGS.get(method)
     return (method, given) if translate is None else translate(given)
+
+
+def _in_our_word(name: str, value: Any) -> Any:
+    if name == "rescale" and isinstance(value, bool):  # mergekit's flag
+        return "l1" if value else "none"
+    return _WORDS.get(value, value) if isinstance(value, str) else value
 
 
 def _renamed(
@@ -55,6 +60,33 @@ def _whole_ties(given: dict[str, Any]) -> Ours:
     return _renamed("ties", {"scaling": "lambda"}, scope="model")(given)
 
 
+def _windowed(method: str) -> Translate:
+    """The authors' window is as wide as the probabilities of a row: twice mergekit's epsilon."""
+
+    def translate(given: dict[str, Any]) -> Ours:
+        window = given.pop("window_size", None)
+        return method, given if window is None else {"epsilon": window / 2, **given}
+
+    return translate
+
+
+def _tsv_merge(given: dict[str, Any]) -> Ours:
+    """fusion_bench's alpha may be one number for each parent."""
+    alpha = given.get("alpha")
+    if isinstance(alpha, list | tuple):
+        given = {**given, "alpha": 1.0, "weight": alpha}
+    return "tsv_merge", given
+
+
+def _twin(given: dict[str, Any]) -> Ours:
+    """What the shared expert is, in words: its scale is all that can differ."""
+    shared = given.pop("shared", None)
+    words = re.fullmatch(r"task_arithmetic scaling ([0-9.]+)", str(shared))
+    if shared is not None and words is None:
+        given["shared"] = shared  # not what we do: refused as an unknown parameter
+    return "twin", given if words is None else {"scaling": float(words[1]), **given}
+
+
 _SPELLINGS: dict[str, Translate] = {
     "breadcrumbs_original": _renamed(
         "breadcrumbs",
@@ -63,9 +95,12 @@ _SPELLINGS: dict[str, Translate] = {
         remove_first=True,
     ),
     "dare": _renamed("dare_linear", {}),
+    "della": _windowed("della"),
+    "della_linear": _windowed("della_linear"),
     "pcb": _renamed("pcb", {"lambdas": "lambda"}),
     "ramplus_tl": _renamed("ramplus", {}, scope="tensor"),
     "sce_official": _renamed("sce", {}, compat="paper"),
     "ties_whole_vector": _whole_ties,
-    "twin_merging": _renamed("twin", {}),
+    "tsv_merge": _tsv_merge,
+    "twin_merging": _twin,
 }

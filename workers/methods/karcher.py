@@ -103,17 +103,17 @@ def _mean(cosine: _Array, share: _Array, steps: int, tol: float) -> _Array:
         return math.sqrt(max(0.0, float(c @ cosine @ c)))
 
     mean = share
-    if length(mean) < tol:  # they cancel: any of them is as good a start
+    if length(mean) <= tol:  # they cancel: any of them is as good a start
         mean = np.eye(len(share))[0]
     mean = mean / length(mean)
     for _ in range(steps):
         towards = np.clip(cosine @ mean, -1.0, 1.0)
         angle = np.arccos(towards)
-        pulling = (angle >= tol) & (1.0 + towards > _OPPOSITE)
+        pulling = (angle > tol) & (1.0 + towards > _OPPOSITE)
         pull = np.where(pulling, share * angle / np.where(pulling, np.sin(angle), 1.0), 0.0)
         step = pull - (pull @ towards) * mean
         size = length(step)
-        if size < tol:
+        if size <= tol:
             break
         mean = math.cos(size) * mean + math.sin(size) / size * step
         mean = mean / length(mean)

@@ -30,6 +30,7 @@ _DECLARATION = MethodDeclaration(
         ),
     ),
     uses_base=False,
+    cost="closed form",
     minimum_parents=2,
     maximum_parents=2,
     parent_values=None,

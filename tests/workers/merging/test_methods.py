@@ -16,6 +16,7 @@ from search.method import LINES
 from search.problems import Invalid
 from search.registry import UnknownName
 from workers import merge_state_dicts
+from workers.kernels.weighted_sum import weighted_sum
 from workers.merging.magnitudes import band
 from workers.merging.memo import Memo
 from workers.merging.merge_method import MergeMethod, NotMergeable, Sources, methods
@@ -190,6 +191,25 @@ def test_what_is_not_finite_is_refused(method: MergeMethod) -> None:
         )
 
 
+@pytest.mark.parametrize("method", USING_BASE)
+@pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
+def test_a_base_that_is_not_finite_is_refused(method: MergeMethod, broken: float) -> None:
+    base, parents = model(0), enough(method, lambda n: model(n + 1))
+    base["w"][2, 3] = broken
+    with pytest.raises(NotMergeable, match=r"'w' of the base is not finite"):
+        merge(method.name, base, *parents)
+
+
+@pytest.mark.parametrize("name", ["linear", "nuslerp", "multislerp", "karcher"])
+def test_a_base_that_is_not_read_may_be_anything(name: str) -> None:
+    aside = {"task_vectors": False} if has(methods[name], "task_vectors") else {}
+    broken = {"w": torch.full((7, 5), math.nan)}
+    assert_close(
+        merge(name, broken, model(1), model(2), **aside),
+        merge_state_dicts(name, None, [model(1), model(2)])["w"],
+    )
+
+
 @pytest.mark.parametrize("method", WEIGHTED)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("size", [10, 200_000])  # what is left to expressions, and what is not
@@ -251,9 +271,17 @@ def test_weights_that_cancel_cannot_be_normalized() -> None:
 
 
 def test_a_weight_of_nothing_does_not_even_look() -> None:
-    broken = {"w": torch.full((7, 5), math.nan)}
-    merged = merge("linear", model(0), model(1), broken, weight=[1.0, 0.0])
-    assert torch.equal(merged, model(1)["w"])
+    out, broken = torch.empty(7, 5), torch.full((7, 5), math.nan)
+    weighted_sum(out, [model(1)["w"], broken], [1.0, 0.0])
+    assert torch.equal(out, model(1)["w"])
+
+
+def test_a_weight_of_nothing_does_not_hide_a_broken_parent() -> None:
+    broken = {"w": torch.full((7, 5), math.inf)}
+    with pytest.raises(NotMergeable, match="'w' of parent '1' is not finite"):
+        merge("linear", model(0), model(1), broken, weight=[1.0, 0.0])
+    with pytest.raises(NotMergeable, match="'w' of parent '1' is not finite"):
+        merge("slerp", model(0), model(1), broken, t=0.0)
 
 
 # task arithmetic

@@ -99,3 +99,15 @@ def test_without_steps_it_is_the_normalized_mean_direction() -> None:
     mean = unit(torch.stack([unit(p) for p in parents]).sum(0))
     expected = mean * math.fsum(float(p.norm()) for p in parents) / 3
     assert_close(merge("karcher", None, parents, max_iter=0), expected)
+
+
+@given(seed=seeds)
+@EXAMPLES
+def test_a_tolerance_of_nothing_takes_every_step(seed: int) -> None:
+    parents = tensors(seed, 3)
+    exact = merge("karcher", None, parents, max_iter=60, tol=0.0)
+    assert_close(
+        merge("karcher", None, parents, max_iter=60, tol=1e-7), exact, rtol=1e-5, atol=1e-6
+    )
+    same = merge("karcher", None, parents[:1] * 3, tol=0.0)
+    assert_close(same, parents[0])
