@@ -10,6 +10,26 @@ from torch import Tensor
 
 from search.method import Parameter
 
+
+def lr(*, steps: str, default: float, high: float) -> Parameter:
+    """The step size.
+
+    Args:
+        steps: name of the parameter that counts steps.
+        default: that of the paper.
+        high: end of the recommended range.
+    """
+    return Parameter(
+        "lr",
+        f"size of a step of Adam: no entry moves by more than about {steps} times this",
+        default=default,
+        low=1e-6,
+        high=high,
+        minimum=0.0,
+        log=True,
+    )
+
+
 RELATIVE_LR = Parameter(
     "relative_lr",
     "measure each matrix, and so lr, in units of the root mean square of its task vectors: for "

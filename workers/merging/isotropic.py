@@ -7,8 +7,9 @@ from collections.abc import Callable, Hashable
 from torch import Tensor
 
 from search.method import Parameter
-from workers.merging.directions import add_deltas, add_whole_directions
+from workers.merging.directions import add_whole_directions
 from workers.merging.merge_method import Sources
+from workers.merging.rest import add_rest
 
 SCALING = Parameter(
     "scaling",
@@ -35,8 +36,7 @@ def add_isotropic(
         find: the direction of a whole matrix.
         scaling: its factor.
     """
-    count = len(sources.parents)
     if sources.kind == "matrix":
         add_whole_directions(out, sources, what, lambda whole: [find(whole)], (scaling,))
     else:
-        add_deltas(out, sources, [scaling / count] * count)
+        add_rest(out, sources, [scaling] * len(sources.parents))

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from search.method import MethodDeclaration, Parameter
-from workers.merging.adam import RELATIVE_LR, adam, unit
-from workers.merging.directions import add_deltas, add_whole_directions
+from workers.merging.adam import RELATIVE_LR, adam, lr, unit
+from workers.merging.directions import add_whole_directions
 from workers.merging.matrices import svd
 from workers.merging.merge_method import Sources, merge_method
+from workers.merging.rest import Rest, add_rest, rest
 from workers.merging.whole_model import finite_deltas, thresholds
-
-Rest = Literal["average", "base"]
 
 _DECLARATION = MethodDeclaration(
     name="doge",
@@ -58,24 +56,9 @@ _DECLARATION = MethodDeclaration(
             minimum=1,
         ),
         Parameter("steps", "steps of Adam", "integer", default=400, low=50, high=400, minimum=0),
-        Parameter(
-            "lr",
-            "size of a step of Adam: no entry moves by more than about steps times this",
-            default=1e-4,
-            low=1e-6,
-            high=1e-3,
-            minimum=0.0,
-            log=True,
-        ),
+        lr(steps="steps", default=1e-4, high=1e-3),
         RELATIVE_LR,
-        Parameter(
-            "rest",
-            "what embeddings, vectors and all else that is no projection matrix take: nothing "
-            "(base), or the mean task vector (average)",
-            "choice",
-            default="base",
-            choices=("base", "average"),
-        ),
+        rest(default="base"),
     ),
     uses_base=True,
     cost="prepared",
@@ -103,10 +86,8 @@ def doge(
     The authors' program; lambda is ``lamda`` over the norm of the task vector, and 0 where that is
     0.
     """
-    count = len(sources.parents)
     if sources.kind != "matrix":
-        shares = [w / count if rest == "average" else 0.0 for w in weight]
-        add_deltas(out, sources, shares)
+        add_rest(out, sources, weight, rest)
         return
     problem = _Problem(lamda, subspace, steps, lr, relative_lr)
 

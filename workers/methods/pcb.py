@@ -20,7 +20,7 @@ from workers.merging.whole_model import (
     order_statistics,
 )
 
-Variant = Literal["pcb_ES.py", "pcb-merging.py"]
+Variant = Literal["pcb_ES.py", "pcb-merging.py", "pcb.py"]
 Limits = tuple[tuple[float, float], ...]
 
 # As in the authors' programs: where no parent has a score, nothing is added.
@@ -51,16 +51,17 @@ _DECLARATION = MethodDeclaration(
         ),
         Parameter(
             "variant",
-            "which of the authors' two programs: they balance parents by the product of normalized "
-            "magnitudes (pcb_ES.py), or of a task vector and the sum of all (pcb-merging.py)",
+            "which of the authors' programs: they balance parents by the products of normalized "
+            "magnitudes (pcb_ES.py), by a task vector times the sum of all (pcb-merging.py), or "
+            "times the sum of normalized magnitudes (pcb.py, for images)",
             "choice",
             default="pcb_ES.py",
-            choices=("pcb_ES.py", "pcb-merging.py"),
+            choices=("pcb_ES.py", "pcb-merging.py", "pcb.py"),
         ),
         Parameter(
             "clamp",
             "fraction of the smallest and of the largest magnitudes that are set to the quantile; "
-            "0.01 in pcb_ES.py, 0.0001 in pcb-merging.py",
+            "0.01 in pcb_ES.py and pcb.py, 0.0001 in pcb-merging.py",
             default=0.01,
             low=1e-4,
             high=0.05,
@@ -158,6 +159,8 @@ def _raw_scores(deltas: Tensor, magnitudes: Limits, variant: Variant) -> Tensor:
     if variant == "pcb-merging.py":
         return within * torch.tanh(deltas * deltas.sum(0))
     signed = deltas.sign() * size
+    if variant == "pcb.py":
+        return within * torch.tanh(deltas * signed.sum(0))
     between = torch.zeros_like(signed)
     for other in signed:
         between += torch.tanh(signed * other)

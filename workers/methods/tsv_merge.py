@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from search.method import MethodDeclaration, Parameter
-from workers.merging.directions import add_deltas, add_whole_directions, whole
+from workers.merging.directions import add_whole_directions, whole
 from workers.merging.matrices import Svd, orthogonal, svd
 from workers.merging.merge_method import Sources, merge_method
+from workers.merging.rest import add_rest
 from workers.merging.whole_model import finite_deltas
 
 _DECLARATION = MethodDeclaration(
@@ -50,9 +51,8 @@ def tsv_merge(out: Tensor, sources: Sources, *, alpha: float, weight: Sequence[f
     columns than there are parents: it has no room for a direction of each.
     """
     coefficients = [alpha * w for w in weight]
-    count = len(sources.parents)
-    if sources.kind != "matrix" or min(whole(sources).base.shape) < count:
-        add_deltas(out, sources, [c / count for c in coefficients])
+    if sources.kind != "matrix" or min(whole(sources).base.shape) < len(coefficients):
+        add_rest(out, sources, coefficients)
     else:
         add_whole_directions(out, sources, "tsv_merge", _directions, coefficients)
 

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from search.method import MethodDeclaration, Parameter
-from workers.merging.adam import RELATIVE_LR, adam, unit
-from workers.merging.directions import add_deltas, add_whole_directions
+from workers.merging.adam import RELATIVE_LR, adam, lr, unit
+from workers.merging.directions import add_whole_directions
 from workers.merging.merge_method import Sources, merge_method
+from workers.merging.rest import Rest, add_rest, rest
 from workers.merging.whole_model import finite_deltas
 
-Rest = Literal["average", "base"]
+Solver = Literal["adam", "exact"]
 
 _DECLARATION = MethodDeclaration(
     name="wudi",
@@ -28,23 +29,16 @@ _DECLARATION = MethodDeclaration(
             high=1.2,
         ),
         Parameter("iter_num", "steps of Adam", "integer", default=300, low=50, high=400, minimum=0),
-        Parameter(
-            "lr",
-            "size of a step of Adam: no entry moves by more than about iter_num times this",
-            default=1e-5,
-            low=1e-6,
-            high=1e-4,
-            minimum=0.0,
-            log=True,
-        ),
+        lr(steps="iter_num", default=1e-5, high=1e-4),
         RELATIVE_LR,
+        rest(default="average"),
         Parameter(
-            "rest",
-            "what embeddings, vectors and all else that is no projection matrix take: the mean "
-            "task vector (average), or nothing (base)",
+            "solver",
+            "how far to go: so many steps of Adam (adam, the paper), or to the minimum, in closed "
+            "form (exact)",
             "choice",
-            default="average",
-            choices=("average", "base"),
+            default="adam",
+            choices=("adam", "exact"),
         ),
     ),
     uses_base=True,
@@ -64,30 +58,49 @@ def wudi(
     lr: float,
     relative_lr: bool,
     rest: Rest,
+    solver: Solver,
 ) -> None:
-    """Minimize the sum of |(M - T) T'|^2 / |T|^2 from the sum of the T."""
-    count = len(sources.parents)
-    if sources.kind == "matrix":
-        add_whole_directions(
-            out,
-            sources,
-            ("wudi", iter_num, lr, relative_lr),
-            lambda whole: [_direction(whole, iter_num, lr, relative=relative_lr)],
-            (lambda_,),
-        )
-    else:
-        share = lambda_ / count if rest == "average" else 0.0
-        add_deltas(out, sources, [share] * count)
+    """Minimize the sum of |(M - T) T'|^2 / |T|^2 from the sum of the T.
+
+    A few steps stay near the sum. The minimum is another merge: where task vectors share no
+    directions it is the sum too, and where they share them all a mean.
+    """
+    if sources.kind != "matrix":
+        add_rest(out, sources, [lambda_] * len(sources.parents), rest)
+        return
+
+    def find(whole: Sources) -> list[Tensor]:
+        deltas = finite_deltas(whole)
+        if solver == "exact":
+            return [_minimum(deltas)]
+        return [_descended(deltas, iter_num, lr, relative=relative_lr)]
+
+    steps = () if solver == "exact" else (iter_num, lr, relative_lr)
+    add_whole_directions(out, sources, ("wudi", solver, *steps), find, (lambda_,))
 
 
-def _direction(sources: Sources, steps: int, lr: float, *, relative: bool) -> Tensor:
-    deltas = finite_deltas(sources)
+def _descended(deltas: Tensor, steps: int, lr: float, *, relative: bool) -> Tensor:
     size = unit(deltas, relative=relative)
-    deltas /= size
+    deltas = deltas / size
     gram, target = _normal_equations(deltas)
     # Half the gradient is point @ gram - target: one product a step for any number of parents.
     end = adam(deltas.sum(0), lambda point: 2 * (point @ gram - target), steps=steps, lr=lr)
     return end * size
+
+
+def _minimum(deltas: Tensor) -> Tensor:
+    """The solution of the normal equations that is nearest to the sum, and to 0.
+
+    Both are the same: every task vector lies in the rows' space that the equations determine, so
+    that gradient descent from the sum ends here. Directions that are rounding noise beside the
+    largest stay out.
+    """
+    gram, target = _normal_equations(deltas.double())
+    values, vectors = torch.linalg.eigh(gram)
+    noise = max(deltas.shape[1:], default=0) * torch.finfo(deltas.dtype).eps
+    kept = values > noise**2 * values.amax() if values.numel() else values > 0
+    basis = vectors[:, kept]
+    return ((target @ basis / values[kept]) @ basis.T).to(deltas.dtype)
 
 
 def _normal_equations(deltas: Tensor) -> tuple[Tensor, Tensor]:

@@ -33,10 +33,12 @@ SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     *((name, structural) for name, (structural, _, _) in SETTINGS.items()),
     ("pcb", {"compat": "paper"}),
+    ("pcb", {"variant": "pcb.py"}),
     ("consensus", {"multi_task_vector": "ties sum top-20%"}),
     ("lines", {"multi_task_vector": "ties sum top-20%", "compat": "paper"}),
     ("doge", {"steps": 3, "rest": "average", "relative_lr": True}),
     ("wudi", {"iter_num": 3, "relative_lr": True}),
+    ("wudi", {"solver": "exact"}),
     ("twin", {"density": 0.3, "mask_strategy": "svd"}),
     ("twin", {"density": 0.3, "mask_strategy": "bernoulli"}),
 ]

@@ -30,6 +30,8 @@ def expected(deltas: Tensor, ratio: float, variant: str, clamp: float, factor: f
     within = torch.exp(count * magnitude**2)
     if variant == "pcb-merging.py":
         between = torch.tanh(deltas * deltas.sum(0))
+    elif variant == "pcb.py":
+        between = torch.tanh(deltas * (deltas.sign() * magnitude).sum(0))
     else:
         signed = deltas.sign() * magnitude
         between = sum((torch.tanh(signed * other) for other in signed), torch.zeros(()))
@@ -39,7 +41,9 @@ def expected(deltas: Tensor, ratio: float, variant: str, clamp: float, factor: f
 
 
 @pytest.mark.parametrize("ratio", [0.01, 0.2, 1.0])
-@pytest.mark.parametrize(("variant", "clamp"), [("pcb-merging.py", 1e-4), ("pcb_ES.py", 0.05)])
+@pytest.mark.parametrize(
+    ("variant", "clamp"), [("pcb-merging.py", 1e-4), ("pcb_ES.py", 0.05), ("pcb.py", 0.01)]
+)
 def test_it_is_the_formula_of_the_whole_model(ratio: float, variant: str, clamp: float) -> None:
     base = state(0)
     parents = [plus(base, state(n + 1, scale=0.1)) for n in range(3)]

@@ -72,3 +72,34 @@ def test_the_paper_leaves_the_rest_at_the_base() -> None:
     parents = [{"norm.weight": torch.full((3,), 2.0)}]
     merged = merge_state_dicts("wudi", base, parents, {"compat": "paper"})
     assert torch.equal(merged["norm.weight"], base["norm.weight"])
+
+
+# the minimum
+
+
+def test_the_exact_solver_reaches_what_steps_only_approach() -> None:
+    exact = added(DELTAS, solver="exact")
+    near, nearer = (added(DELTAS, iter_num=n, lr=1e-3) for n in (200, 2000))
+    assert interference(exact) < interference(near)
+    assert_close(exact, nearer, rtol=1e-3, atol=1e-4)
+    for direction in DELTAS:
+        for step in (1e-2, -1e-2):
+            assert interference(exact + step * direction) > interference(exact)
+
+
+def test_where_changes_share_no_directions_the_minimum_is_their_sum() -> None:
+    apart = [torch.zeros(8, 6) for _ in range(3)]
+    for n, delta in enumerate(apart):
+        delta[:, 2 * n : 2 * n + 2] = DELTAS[n][:, :2]
+    assert_close(added(apart, solver="exact"), sum(apart))
+
+
+def test_changes_that_are_all_alike_are_their_own_minimum() -> None:
+    low = DELTAS[0][:, :2] @ DELTAS[1][:2]  # of rank 2: most directions are determined by nothing
+    assert_close(added([low, low, low], solver="exact"), low)
+
+
+def test_the_minimum_of_nothing_is_nothing() -> None:
+    idle = torch.zeros(8, 6)
+    assert torch.equal(added([idle, idle], solver="exact"), idle)
+    assert_close(added([DELTAS[0], idle], solver="exact"), DELTAS[0])
