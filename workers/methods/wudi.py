@@ -100,7 +100,8 @@ def _minimum(deltas: Tensor) -> Tensor:
     noise = max(deltas.shape[1:], default=0) * torch.finfo(deltas.dtype).eps
     kept = values > noise**2 * values.amax() if values.numel() else values > 0
     basis = vectors[:, kept]
-    return ((target @ basis / values[kept]) @ basis.T).to(deltas.dtype)
+    minimum: Tensor = (target @ basis / values[kept]) @ basis.T
+    return minimum.to(deltas.dtype)
 
 
 def _normal_equations(deltas: Tensor) -> tuple[Tensor, Tensor]:
