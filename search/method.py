@@ -14,7 +14,7 @@ from search.spec import Choices, Range
 Kind = Literal["float", "integer", "flag", "choice"]
 
 # What a candidate costs after the first one with the same structural parameters:
-# "linear": one pass of multiplications; "vote": one pass that compares and counts as well;
+# "linear": one pass of multiplications; "vote": one pass that compares, draws or counts as well;
 # "closed form": a pass whose coefficients follow from inner products that are kept;
 # "prepared": a linear pass over directions that are expensive to find, found once and kept.
 Cost = Literal["linear", "vote", "closed form", "prepared"]

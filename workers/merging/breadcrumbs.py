@@ -32,7 +32,7 @@ _GAMMA = Parameter(
 )
 
 
-def declaration(name: str, summary: str, *, vote: bool) -> MethodDeclaration:
+def declaration(name: str, summary: str) -> MethodDeclaration:
     """What both methods ask for."""
     return MethodDeclaration(
         name=name,
@@ -47,7 +47,7 @@ def declaration(name: str, summary: str, *, vote: bool) -> MethodDeclaration:
             LAMBDA,
         ),
         uses_base=True,
-        cost="vote" if vote else "linear",
+        cost="vote",
         parent_values={"density": 1.0, "gamma": 0.0, "lambda": 1.0},
         mergekit=name,
     )

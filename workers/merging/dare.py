@@ -22,7 +22,7 @@ from workers.merging.task_vectors import (
 )
 
 
-def declaration(name: str, summary: str, *, vote: bool) -> MethodDeclaration:
+def declaration(name: str, summary: str) -> MethodDeclaration:
     """What both methods ask for."""
     return MethodDeclaration(
         name=name,
@@ -36,7 +36,7 @@ def declaration(name: str, summary: str, *, vote: bool) -> MethodDeclaration:
             LAMBDA,
         ),
         uses_base=True,
-        cost="vote" if vote else "linear",
+        cost="vote",
         parent_values={"density": 1.0, "lambda": 1.0},
         mergekit=name,
         presets={"mergekit": {"rescale": "l1"}, "paper": {"rescale": "1/density"}},

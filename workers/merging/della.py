@@ -48,7 +48,7 @@ def declaration(name: str, summary: str, *, vote: bool) -> MethodDeclaration:
         source="Deep et al. 2024, arXiv:2406.11617",
         parameters=(WEIGHT, DENSITY, _EPSILON, normalize(default=vote), _RESCALE, LAMBDA),
         uses_base=True,
-        cost="vote" if vote else "linear",
+        cost="vote",
         parent_values=None,
         mergekit=name,
         presets={"mergekit": {"rescale": "l1"}, "paper": {"rescale": "1/probability"}},

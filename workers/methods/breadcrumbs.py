@@ -19,7 +19,6 @@ from workers.merging.task_vectors import NO_NORM, Rescale, common_divisor, resca
 _DECLARATION = declaration(
     "breadcrumbs",
     "Drop the largest and the smallest changes of each parent, add the rest to the base.",
-    vote=False,
 )
 _SCOPE = Parameter(
     "scope",

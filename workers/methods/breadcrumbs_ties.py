@@ -7,6 +7,5 @@ merge_method(
     declaration(
         "breadcrumbs_ties",
         "Drop the largest and the smallest changes, elect a sign per entry, add what agrees.",
-        vote=True,
     )
 )(breadcrumbs(vote=True))

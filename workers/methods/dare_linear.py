@@ -7,6 +7,5 @@ merge_method(
     declaration(
         "dare_linear",
         "Drop changes at random, rescale the rest, add them to the base.",
-        vote=False,
     )
 )(dare(vote=False))

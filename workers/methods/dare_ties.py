@@ -7,6 +7,5 @@ merge_method(
     declaration(
         "dare_ties",
         "Drop changes at random, rescale the rest, elect a sign per entry, add what agrees.",
-        vote=True,
     )
 )(dare(vote=True))

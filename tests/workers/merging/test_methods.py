@@ -15,6 +15,7 @@ from torch.testing import assert_close
 from search.method import LINES
 from search.problems import Invalid
 from search.registry import UnknownName
+from tests.workers.whole_models import merged, sources_of
 from workers import merge_state_dicts
 from workers.kernels.weighted_sum import weighted_sum
 from workers.merging.magnitudes import band
@@ -39,6 +40,7 @@ ADDING = [
     if m.declaration.needs_base and m.name not in ("lines", "twin")
 ]
 VOTING = ("ties", "dare_ties", "breadcrumbs_ties")
+MASKING = ("dare_linear", "della", "della_linear", "breadcrumbs")
 seeds = st.integers(0, 2**32)
 EXAMPLES = settings(max_examples=25, deadline=None)
 
@@ -81,6 +83,24 @@ def test_a_declaration_is_complete(method: MergeMethod) -> None:
             assert parameter.low <= default <= parameter.high
         if parameter.kind == "choice":
             assert parameter.default in parameter.choices
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_the_declared_cost_is_what_is_kept(method: MergeMethod) -> None:
+    base, few = model(0, 64, 48), {"doge": {"steps": 2}, "wudi": {"iter_num": 2}}
+    parents = {str(n): model(n + 1, 64, 48) for n in range(len(enough(method, str)))}
+    sources = sources_of(base, parents)
+    merged(method.name, sources, few.get(method.name, {}))
+    kept = sources["w"].memo.size
+    match method.declaration.cost:
+        case "linear":
+            assert kept == 0
+        case "closed form":  # inner products
+            assert 0 < kept < base["w"].nbytes / 10
+        case "prepared":  # directions
+            assert kept >= base["w"].nbytes
+        case "vote":  # some keep ranks, so that candidates need not sort; none keeps what it adds
+            assert method.name in (*VOTING, *MASKING, "nearswap")
 
 
 @pytest.mark.parametrize("method", ALL)
