@@ -10,7 +10,7 @@ from torch import Tensor
 
 from search.method import MethodDeclaration, Parameter
 from workers.merging.directions import add_whole_directions, whole
-from workers.merging.matrices import Svd, orthogonal, svd
+from workers.merging.matrices import SVD, Solver, Svd, leading, orthogonal
 from workers.merging.merge_method import Sources, merge_method
 from workers.merging.rest import add_rest
 from workers.merging.whole_model import finite_deltas
@@ -35,6 +35,7 @@ _DECLARATION = MethodDeclaration(
             low=0.0,
             high=1.5,
         ),
+        SVD,
     ),
     uses_base=True,
     cost="prepared",
@@ -44,7 +45,9 @@ _DECLARATION = MethodDeclaration(
 
 
 @merge_method(_DECLARATION)
-def tsv_merge(out: Tensor, sources: Sources, *, alpha: float, weight: Sequence[float]) -> None:
+def tsv_merge(
+    out: Tensor, sources: Sources, *, alpha: float, weight: Sequence[float], svd: Solver
+) -> None:
     """Base plus alpha times the sum of weight times each orthogonalized task vector.
 
     Embeddings, vectors and the like take the mean task vector. So does a matrix with fewer rows or
@@ -54,14 +57,20 @@ def tsv_merge(out: Tensor, sources: Sources, *, alpha: float, weight: Sequence[f
     if sources.kind != "matrix" or min(whole(sources).base.shape) < len(coefficients):
         add_rest(out, sources, coefficients)
     else:
-        add_whole_directions(out, sources, "tsv_merge", _directions, coefficients)
+        add_whole_directions(
+            out,
+            sources,
+            ("tsv_merge", svd),
+            lambda whole: _directions(whole, svd),
+            coefficients,
+        )
 
 
-def _directions(sources: Sources) -> list[Tensor]:
+def _directions(sources: Sources, solver: Solver) -> list[Tensor]:
     """One for each parent; scaling a task vector scales its direction and changes no other."""
     deltas = finite_deltas(sources)
     room = min(deltas.shape[1:]) // len(deltas)
-    parts = [svd(delta).first(room) for delta in deltas]
+    parts = [leading(delta, room, solver) for delta in deltas]
     u = orthogonal(torch.cat([part.u for part in parts], dim=1))
     v = orthogonal(torch.cat([part.v for part in parts], dim=1))
     ends = list(itertools.accumulate((part.rank for part in parts), initial=0))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from search.method import MethodDeclaration, Parameter
 from workers.merging.directions import add_deltas, add_whole_directions
-from workers.merging.matrices import svd
+from workers.merging.matrices import SVD, Solver, leading
 from workers.merging.merge_method import Sources, merge_method
 from workers.merging.random_masks import chosen
 from workers.merging.whole_model import finite_deltas, largest_mask
@@ -55,6 +55,7 @@ _DECLARATION = MethodDeclaration(
             default="magnitude",
             choices=("magnitude", "bernoulli", "svd"),
         ),
+        SVD,
     ),
     uses_base=True,
     cost="prepared",
@@ -72,6 +73,7 @@ def twin(
     scaling: float,
     density: float,
     mask_strategy: Mask,
+    svd: Solver,
 ) -> None:
     """The merge of the paper, with fixed weights in the place of its router."""
     if sources.kind == "vector" or density >= 1:
@@ -82,23 +84,27 @@ def twin(
     add_whole_directions(
         out,
         sources,
-        ("twin", scaling, density, mask_strategy, seed),
-        lambda whole: _directions(whole, scaling, density, mask_strategy),
+        ("twin", scaling, density, mask_strategy, seed, svd),
+        lambda whole: _directions(whole, scaling, density, mask_strategy, svd),
         (1.0, *weight),
     )
 
 
-def _directions(sources: Sources, scaling: float, density: float, mask: Mask) -> list[Tensor]:
+def _directions(
+    sources: Sources, scaling: float, density: float, mask: Mask, solver: Solver
+) -> list[Tensor]:
     """The shared expert, then what each parent has beyond it."""
     deltas = finite_deltas(sources)
     shared = scaling * deltas.sum(0)
     return [shared] + [
-        _compressed(sources, parent, delta - shared, density, mask)
+        _compressed(sources, parent, delta - shared, density, mask, solver)
         for parent, delta in enumerate(deltas)
     ]
 
 
-def _compressed(sources: Sources, parent: int, own: Tensor, density: float, mask: Mask) -> Tensor:
+def _compressed(
+    sources: Sources, parent: int, own: Tensor, density: float, mask: Mask, solver: Solver
+) -> Tensor:
     """At least one entry, or one direction of each matrix, is kept."""
     if not own.numel():
         return own
@@ -111,4 +117,6 @@ def _compressed(sources: Sources, parent: int, own: Tensor, density: float, mask
         case "svd":
             count = max(1, int(density * min(own.shape[-2:])))
             matrices = own.reshape(-1, *own.shape[-2:])
-            return torch.stack([svd(m).first(count).matrix() for m in matrices]).view(own.shape)
+            return torch.stack([leading(m, count, solver).matrix() for m in matrices]).view(
+                own.shape
+            )

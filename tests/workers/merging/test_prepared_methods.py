@@ -39,6 +39,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("doge", {"steps": 3, "rest": "average", "relative_lr": True}),
     ("wudi", {"iter_num": 3, "relative_lr": True}),
     ("wudi", {"solver": "exact"}),
+    ("tsv_merge", {"svd": "randomized"}),
     ("twin", {"density": 0.3, "mask_strategy": "svd"}),
     ("twin", {"density": 0.3, "mask_strategy": "bernoulli"}),
 ]

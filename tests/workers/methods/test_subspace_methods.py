@@ -118,3 +118,17 @@ def test_what_is_no_matrix_is_averaged(method: str) -> None:
     for name in names:
         mean = sum(parent[name] for parent in parents) / 3
         assert_close(merged[name], mean, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("method", "settings"), [("tsv_merge", {}), ("twin", {"density": 0.1, "mask_strategy": "svd"})]
+)
+def test_randomized_directions_are_nearly_the_exact_ones(
+    method: str, settings: dict[str, object]
+) -> None:
+    decay = torch.diag(0.5 ** torch.arange(48.0))
+    deltas = [random(n, 64, 48) @ decay for n in range(4)]
+    exact = added(method, deltas, **settings)
+    fast = added(method, deltas, svd="randomized", **settings)
+    assert not torch.equal(fast, exact)
+    assert_close(fast, exact, rtol=1e-2, atol=1e-2)
