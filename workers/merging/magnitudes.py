@@ -62,12 +62,14 @@ def band(sources: Sources, density: Sequence[float], gamma: Sequence[float] | No
 
     Counts as mergekit does: floor(density * n) entries are kept, the floor(gamma * n) largest are
     dropped, of these fewer where there are not enough others. Of equal magnitudes the lowest flat
-    indices count as larger. At least one entry is kept.
+    indices count as larger. Without ``gamma`` at least one entry is kept; a band that is narrower
+    than one entry is empty, as in mergekit.
     """
     size = sources.base.numel()
+    fewest = 1 if gamma is None else 0
     kept, dropped = [], []
     for parent, fraction in enumerate(density):
-        inside = min(size, max(1, int(fraction * size)))
+        inside = min(size, max(fewest, int(fraction * size)))
         outside = min(int(gamma[parent] * size), size - inside) if gamma is not None else 0
         if inside == size:
             kept.append(ALL)

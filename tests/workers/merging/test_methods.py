@@ -528,6 +528,8 @@ def test_an_epsilon_that_leaves_the_unit_interval_is_reduced() -> None:
         (0.5, 0.25, [0, -2, 3, 0]),
         (0.75, 0.5, [1, -2, 3, 0]),  # there is only one left to drop
         (1.0, 0.5, [1, -2, 3, -4]),
+        (0.2, 0.0, [0, 0, 0, 0]),  # a band of less than one entry
+        (0.2, 0.25, [0, 0, 0, 0]),
     ],
 )
 def test_breadcrumbs_keep_a_band(density: float, gamma: float, expected: list[float]) -> None:
