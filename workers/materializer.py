@@ -15,7 +15,7 @@ from search.recipe import Recipe
 from search.spec import BASE
 from workers.checkpoints.parents import Parents
 from workers.kernels.weighted_sum import write
-from workers.merging.merge_method import NotMergeable, Sources, methods
+from workers.merging.merge_method import NotMergeable, Sources, methods, require_finite
 
 
 class Materializer:
@@ -58,11 +58,13 @@ def merged_tensors(parents: Parents, recipe: Recipe) -> Iterator[tuple[str, Tens
     """Every tensor of a recipe's checkpoint, one at a time: bit by bit what `Materializer` makes.
 
     Raises:
-        NotMergeable: as `Materializer.materialize`.
+        NotMergeable: as `Materializer.materialize`, or a model holds values that are not finite.
+            A search has looked for those before its first candidate.
     """
     merge = _Merge(parents, recipe)
     for tensor in parents.layout.tensors:
         with torch.no_grad():
+            merge.require_finite(tensor.name)
             merged = merge.tensor(tensor.name)
         yield tensor.name, merged
     yield from parents.unmerged()
@@ -75,6 +77,10 @@ class _Merge:
         self._parents, self._recipe = parents, recipe
         self._method = methods[recipe.method]
         self._pieces = laid_out(parents, recipe)
+
+    def require_finite(self, name: str) -> None:
+        """Refuse a tensor that a model holds in values that are not finite."""
+        require_finite(self._sources(name), around_base=self._method.declaration.uses_base)
 
     def tensor(self, name: str) -> Tensor:
         """A merged tensor, newly allocated."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.testing import assert_close
 from transformers import AutoModelForCausalLM
@@ -204,6 +205,20 @@ def test_overflow_is_told_with_the_name_of_the_tensor(make_zoo: MakeZoo) -> None
     with pytest.raises(NotMergeable, match="is not finite"):
         list(merged_tensors(parents, recipe))
     materializer.materialize(mixture(("one",), (1.0,)))  # the next candidate is not harmed
+
+
+def test_a_checkpoint_is_not_written_of_a_broken_model(make_zoo: MakeZoo) -> None:
+    zoo = make_zoo()
+    file = Path(dict(zoo.parents)["two"]) / "model.safetensors"
+    tensors = load_file(file)
+    name = next(name for name in tensors if name.endswith("up_proj.weight"))
+    tensors[name][0, 0] = torch.nan
+    save_file(tensors, file, metadata={"format": "pt"})
+    parents = Parents(zoo)
+    # A trim would drop it, and a weight of 0 pass it over.
+    for recipe in (recipe_of(parents, "ties"), mixture(("one", "two"), (1.0, 0.0))):
+        with pytest.raises(NotMergeable, match=f"'{name}' of parent 'two' is not finite"):
+            list(merged_tensors(parents, recipe))
 
 
 @pytest.mark.parametrize(

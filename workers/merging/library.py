@@ -13,7 +13,7 @@ from search.method import LINES, TASK_VECTORS, MethodDeclaration
 from search.problems import Invalid, Problem
 from workers.checkpoints.folder import embeddings
 from workers.merging.memo import Memo
-from workers.merging.merge_method import Given, NotMergeable, Sources, is_finite, methods
+from workers.merging.merge_method import Given, Sources, methods, require_finite
 from workers.merging.spellings import in_our_words
 
 StateDict = Mapping[str, Tensor]
@@ -90,21 +90,9 @@ def merge_state_dicts(
                 shapes[name], dtype=dtype or tensor.dtype, device=tensor.device
             )
             tensors = sources(name)
-            _require_finite(tensors, around_base=around_base)
+            require_finite(tensors, around_base=around_base)
             chosen.merge(merged[name], tensors, arguments)
     return merged
-
-
-def _require_finite(sources: Sources, *, around_base: bool) -> None:
-    """No merge hides that a model is broken.
-
-    A vote would outvote a NaN, a trim drop it, and a weight of 0 pass it over.
-    """
-    if around_base and not is_finite(sources.base):
-        raise NotMergeable(f"'{sources.name}' of the base is not finite")
-    for label, tensor in zip(sources.labels, sources.parents, strict=True):
-        if not is_finite(tensor):
-            raise NotMergeable(f"'{sources.name}' of parent '{label}' is not finite")
 
 
 def _without_base(declaration: MethodDeclaration, parameters: Given) -> Given:

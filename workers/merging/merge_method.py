@@ -103,6 +103,21 @@ class Sources:
         return self.memo.get((what, tuple(self.labels)), make)
 
 
+def require_finite(sources: Sources, *, around_base: bool) -> None:
+    """No merge hides that a model is broken.
+
+    A vote would outvote a NaN, a trim drop it, and a weight of 0 pass it over.
+
+    Raises:
+        NotMergeable: a parent, or the base where it is read, holds a NaN or an infinity.
+    """
+    if around_base and not is_finite(sources.base):
+        raise NotMergeable(f"'{sources.name}' of the base is not finite")
+    for label, tensor in zip(sources.labels, sources.parents, strict=True):
+        if not is_finite(tensor):
+            raise NotMergeable(f"'{sources.name}' of parent '{label}' is not finite")
+
+
 @dataclass(frozen=True, slots=True)
 class MergeMethod:
     """A declaration and the function that keeps its promise."""

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from search.method import LINES
 from tests.workers.whole_models import State, plus, sources_of, state
 from workers import merge_state_dicts
-from workers.merging.merge_method import methods
+from workers.merging.merge_method import MergeMethod, methods
 from workers.merging.whole_ties import whole_ties
 
 BASE = state(0)
@@ -70,3 +71,20 @@ def test_it_scales_what_ties_makes_of_the_whole_model() -> None:
 def test_it_is_not_scaled_twice() -> None:
     names = {parameter.name for parameter in methods["lines"].declaration.parameters}
     assert names == {"alpha", "beta", "multi_task_vector", "balance"}
+
+
+@pytest.mark.parametrize("method", [pytest.param(m, id=m.name) for m in methods])
+def test_it_scales_what_any_method_adds_to_the_base(method: MergeMethod) -> None:
+    if not method.declaration.uses_base or method.name == "lines":
+        assert (LINES[0] in method.declaration.parameters) is False
+        return
+    parents = PARENTS[: method.declaration.maximum_parents]
+    few = {"doge": {"steps": 2}, "wudi": {"iter_num": 2}}.get(method.name, {})
+    plain = merge_state_dicts(method.name, BASE, parents, few)
+    scaled = merge_state_dicts(
+        method.name, BASE, parents, {**few, "lines_alpha": 0.2, "lines_beta": 0.9}
+    )
+    for name in BASE:
+        factor = 1.1 if ".layers.1." in name else 0.2
+        wanted = BASE[name] + factor * (plain[name] - BASE[name])
+        assert_close(scaled[name], wanted, rtol=1e-5, atol=1e-6)
