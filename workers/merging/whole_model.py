@@ -46,8 +46,16 @@ def blocks(tensors: Iterable[Sources]) -> Iterator[Sources]:
             )
 
 
+# (parents, *shape) of what is merged of a tensor, or of a part of one: its task vectors, or what is
+# left of them.
+Deltas = Callable[[Sources], Tensor]
+
+
 def by_element(
-    sources: Sources, rows: int, function: Callable[[Tensor], Tensor]
+    sources: Sources,
+    rows: int,
+    function: Callable[[Tensor], Tensor],
+    deltas: Deltas = finite_deltas,
 ) -> tuple[Tensor, ...]:
     """Tensors whose elements follow from those of the task vectors at the same place.
 
@@ -55,6 +63,7 @@ def by_element(
         sources: a tensor of the model.
         rows: how many tensors the function gives.
         function: from (parents, elements) task vectors to (rows, elements).
+        deltas: what is left of them.
     """
     made = torch.empty(
         (rows, sources.base.numel()), dtype=sources.dtype, device=sources.base.device
@@ -62,7 +71,7 @@ def by_element(
     first = sources.start
     for part in blocks([sources]):
         start = part.start - first
-        made[:, start : start + part.base.numel()] = function(finite_deltas(part))
+        made[:, start : start + part.base.numel()] = function(deltas(part))
     return tuple(row.view(sources.base.shape) for row in made)
 
 
@@ -97,7 +106,10 @@ def order_statistics(
 
 
 def thresholds(
-    sources: Sources, density: float | Sequence[float], kinds: tuple[Kind, ...] = get_args(Kind)
+    sources: Sources,
+    density: float | Sequence[float],
+    kinds: tuple[Kind, ...] = get_args(Kind),
+    deltas: Deltas = finite_deltas,
 ) -> tuple[float, ...]:
     """For each parent the magnitude from which on entries are among its largest in the model.
 
@@ -109,6 +121,7 @@ def thresholds(
         density: fraction of all entries, in (0, 1], of every parent or of each; every entry reaches
             the threshold at 1.
         kinds: of the tensors that count.
+        deltas: what is left of the task vectors.
     """
     tensors = [tensor for tensor in sources.model() if tensor.kind in kinds]
     size = sum(tensor.base.numel() for tensor in tensors)
@@ -117,7 +130,7 @@ def thresholds(
     if max(places) < 0:
         return (0.0,) * len(places)
     rows = order_statistics(
-        lambda: (finite_deltas(part).abs_() for part in blocks(tensors)),
+        lambda: (deltas(part).abs_() for part in blocks(tensors)),
         [[max(place, 0)] for place in places],
         dtype=common_dtype(tensors),
     )

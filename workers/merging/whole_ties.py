@@ -12,7 +12,13 @@ from torch import Tensor
 from workers.merging.directions import add_directions
 from workers.merging.merge_method import Sources
 from workers.merging.task_vectors import NO_WEIGHT
-from workers.merging.whole_model import blocks, by_element, finite_deltas, thresholds
+from workers.merging.whole_model import (
+    Deltas,
+    blocks,
+    by_element,
+    finite_deltas,
+    thresholds,
+)
 
 MergeFunc = Literal["mean", "sum", "max"]
 
@@ -60,7 +66,9 @@ class WholeTies:
         return total * sign
 
 
-def whole_ties(sources: Sources, density: Sequence[float]) -> WholeTies:
+def whole_ties(
+    sources: Sources, density: Sequence[float], deltas: Deltas = finite_deltas
+) -> WholeTies:
     """How to merge task vectors by the programs of the TIES paper.
 
     Yadav et al. 2023 (arXiv:2306.01708), Algorithm 1: each parent keeps the largest entries of its
@@ -71,12 +79,13 @@ def whole_ties(sources: Sources, density: Sequence[float]) -> WholeTies:
     Args:
         sources: any tensor of the model.
         density: for each parent, the fraction of its whole model that is kept, in (0, 1].
+        deltas: what is left of the task vectors; hashable, and equal where it leaves the same.
 
     Raises:
         NotMergeable: a tensor of the model is not finite.
     """
-    what = ("whole_ties", tuple(density))
-    return sources.remember_model(what, lambda: _look(sources, density))
+    what = ("whole_ties", tuple(density), deltas)
+    return sources.remember_model(what, lambda: _look(sources, density, deltas))
 
 
 def add_whole_ties(
@@ -87,6 +96,7 @@ def add_whole_ties(
     density: Sequence[float],
     merge_func: MergeFunc,
     scaling: float,
+    deltas: Deltas = finite_deltas,
 ) -> None:
     """Write the base plus ``scaling`` times the merged task vector into ``out``.
 
@@ -94,18 +104,19 @@ def add_whole_ties(
     """
 
     def find() -> tuple[Tensor, ...]:
-        ties = whole_ties(sources, density)
-        return by_element(sources, 1, lambda deltas: ties.merged(deltas, merge_func, weight)[None])
+        ties = whole_ties(sources, density, deltas)
+        return by_element(
+            sources, 1, lambda left: ties.merged(left, merge_func, weight)[None], deltas
+        )
 
-    what = ("whole_ties", tuple(density), tuple(weight), merge_func)
+    what = ("whole_ties", tuple(density), tuple(weight), merge_func, deltas)
     add_directions(out, sources, what, find, (scaling,))
 
 
-def _look(sources: Sources, density: Sequence[float]) -> WholeTies:
-    limits = thresholds(sources, density)
+def _look(sources: Sources, density: Sequence[float], deltas: Deltas) -> WholeTies:
+    limits = thresholds(sources, density, deltas=deltas)
     balance = sum(
-        int(_trimmed(finite_deltas(part), limits).sum(0).sign().sum())
-        for part in blocks(sources.model())
+        int(_trimmed(deltas(part), limits).sum(0).sign().sum()) for part in blocks(sources.model())
     )
     # Where plus and minus balance in the whole model too, the authors' program keeps the minus.
     return WholeTies(limits, tied=1.0 if balance > 0 else -1.0)
