@@ -14,6 +14,8 @@ import pytest
 from evals import harness
 from evals.requests import Continuation, Text
 from evals.suite import Split, Suite
+from evals.task_files import names_in
+from evals.task_rules import split_of
 from search.problems import Invalid
 from search.spec import Objective
 
@@ -66,7 +68,7 @@ def test_the_catalogue_leaves_unusable_files_out(add_task: Callable[..., Path]) 
 
 def test_every_task_of_our_own_is_usable_as_it_lies() -> None:
     infos = {info.name: info for info in harness.catalogue([])}
-    assert set(infos) == set(harness.names_in(harness.OWN_TASKS))
+    assert set(infos) == set(names_in(harness.OWN_TASKS))
     for name, info in infos.items():
         for split in Split:
             assert len(load(harness.OWN_TASKS, name, split)) == info.examples[split]
@@ -203,11 +205,11 @@ def test_one_split_is_divided_into_three_without_overlap(add_task: Callable[...,
 
 def test_equal_documents_are_never_divided(add_task: Callable[..., Path]) -> None:
     document = {"question": "what", "label": 1}
-    assert harness.split_of(document) is harness.split_of(dict(reversed(document.items())))
+    assert split_of(document) is split_of(dict(reversed(document.items())))
 
 
 def test_the_shares_of_the_splits_are_a_half_a_fifth_and_the_rest() -> None:
-    places = [harness.split_of({"id": index}) for index in range(4000)]
+    places = [split_of({"id": index}) for index in range(4000)]
     shares = [places.count(split) / len(places) for split in Split]
     # within five standard errors
     assert shares == pytest.approx([0.5, 0.2, 0.3], abs=0.04)
@@ -252,7 +254,7 @@ def test_few_shot_examples_from_the_report_split_are_refused(add_task: Callable[
 
 def test_a_split_without_examples_is_a_problem(add_task: Callable[..., Path], lab: Any) -> None:
     lines = (lab.data / "report.jsonl").read_text(encoding="utf-8").splitlines()
-    one = next(line for line in lines if harness.split_of(json.loads(line)) is Split.SEARCH)
+    one = next(line for line in lines if split_of(json.loads(line)) is Split.SEARCH)
     folder = add_task(dataset_kwargs={"data_files": {"test": "one.jsonl"}})
     (folder / "one.jsonl").write_text(one + "\n", encoding="utf-8")
     assert len(load(folder, "t_own", Split.SEARCH)) == 1
