@@ -456,33 +456,61 @@ def convert(
 @app.command()
 def score(
     folder: Annotated[Path, typer.Argument(help="A checkpoint folder.", metavar="DIR")],
-    tasks: Annotated[str, typer.Option(help="Names of tasks, by comma.")],
-    split: Annotated[str, typer.Option(help="search, select or report.")] = "report",
-    limit: Annotated[int | None, typer.Option(help="Only the first examples.", min=1)] = None,
-    examples: Annotated[
-        Path | None, typer.Option(help="Write per-example scores here, as JSON lines.")
-    ] = None,
-    task_folder: Annotated[
+    tasks: Annotated[str, typer.Option(help="Names of tasks, groups and tags, by comma.")],
+    include_path: Annotated[
         list[Path] | None, typer.Option(help="Folder of task YAML; may be repeated.")
+    ] = None,
+    num_fewshot: Annotated[
+        int | None, typer.Option(help="Examples before a question; else as each task says.")
+    ] = None,
+    limit: Annotated[
+        float | None, typer.Option(help="Only the first examples of a task; a share below 1.")
+    ] = None,
+    apply_chat_template: Annotated[bool, typer.Option("--apply-chat-template")] = False,
+    fewshot_as_multiturn: Annotated[
+        bool | None, typer.Option(help="Examples as turns; by default where there is a template.")
+    ] = None,
+    system_instruction: Annotated[str | None, typer.Option(help="Stands before all.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="search, select or report; else all that lm-eval scores.")
+    ] = None,
+    dtype: Annotated[
+        str, typer.Option(help="To compute in; else as the folder is stored.")
+    ] = "auto",
+    examples: Annotated[
+        Path | None, typer.Option(help="Write lm-eval's samples here, as JSON lines.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Score any checkpoint folder on tasks; no server is needed."""
+    """Score any checkpoint folder and print what lm-eval would; no server is needed."""
     with _explained():
-        from api.offline import score_tasks, write_examples
+        from api.offline import evaluation_of, plain_json, score_tasks, split_named, write_examples
+        from evals.suite import Suite
 
-        folders = tuple(task_folder or ()) or _settings().tasks
+        settings = _settings()
+        if limit is not None and limit <= 0:
+            raise typer.BadParameter("must be above 0", param_hint="--limit")
+        suite = Suite(
+            objectives=(),
+            split=split_named(split),
+            folders=tuple(map(str, include_path or settings.tasks)),
+            limit=limit,
+            trusted=tuple(map(str, settings.trusted_tasks)),
+            evaluation=evaluation_of(
+                num_fewshot=num_fewshot,
+                apply_chat_template=apply_chat_template,
+                fewshot_as_multiturn=fewshot_as_multiturn,
+                system_instruction=system_instruction,
+            ),
+        )
         names = [name for name in tasks.split(",") if name]
-        found = score_tasks(folder, names, folders, split=split, limit=limit)
+        found = score_tasks(folder, names, suite, dtype=dtype)
         if examples is not None:
-            write_examples(examples, found)
+            write_examples(examples, found.samples)
     if as_json:
-        _print({view.key: view.model_dump(exclude={"key", "examples"}) for view in found})
-        return
-    from api.terminal import out, score_text
-
-    for view in found:
-        out.out(f"{view.key}  {score_text(view)}  ({view.count} examples)")
+        _print(plain_json(found.results))
+    else:
+        typer.echo(found.table)
 
 
 bench_app = typer.Typer(invoke_without_command=True)

@@ -13,27 +13,21 @@ import numpy as np
 from pydantic import ValidationError
 
 from api.documents import parse_json, parse_yaml
-from api.schemas import ScoreView, finite
+from api.schemas import finite
+from evals.harness import Report
 from evals.requests import Unscorable
-from evals.score import score_folder
-from evals.suite import Split
+from evals.score import report_folder
+from evals.suite import Split, Suite
 from search.layout import Layout
 from search.problems import Invalid, Problem
 from search.recipe import Recipe
 from search.registry import UnknownName, suggestion
-from search.spec import BASE, DType, problems_of
+from search.spec import BASE, DType, Evaluation, problems_of
 from workers.merge_folder import Written, merge_into_folder
 from workers.mergekit import Configuration, parse_configuration, place_of, recipe_of
 from workers.merging.merge_method import methods
 from workers.messages import Zoo
 from workers.planning.preflight import preflight
-
-
-class FolderScore(ScoreView):
-    """A score of a folder with its key, and the scores of its examples in the metric's own sign."""
-
-    key: str
-    examples: list[float | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,53 +141,83 @@ def _zoo(parents: Sequence[str], places: Mapping[str, Path], dtype: str) -> tupl
     return zoo, found.layout
 
 
-def score_tasks(
-    folder: Path,
-    tasks: Sequence[str],
-    task_folders: Sequence[Path],
-    *,
-    split: str = "report",
-    limit: int | None = None,
-) -> list[FolderScore]:
-    """Every metric of some tasks on a folder.
+def score_tasks(folder: Path, tasks: Sequence[str], suite: Suite, *, dtype: str) -> Report:
+    """Every metric of some tasks, groups and tags on a folder, as lm-eval reports them.
+
+    Args:
+        folder: of the checkpoint.
+        tasks: names.
+        suite: how they are found and asked.
+        dtype: to compute in; auto is what the folder is stored in.
 
     Raises:
-        Invalid: an unknown task or split, or a folder that cannot be loaded.
+        Invalid: an unknown name, or a folder or task that cannot be used.
     """
-    if split not in list(Split):
-        message = f"'{split}' is none; {suggestion(split, list(Split))}"
-        raise Invalid([Problem(field="--split", message=message)])
     if not tasks:
         raise Invalid([Problem(field="--tasks", message="names no task")])
+    if dtype not in get_args(DType):
+        message = f"'{dtype}' is none; {suggestion(dtype, get_args(DType))}"
+        raise Invalid([Problem(field="--dtype", message=message)])
     try:
-        found = score_folder(
-            folder, tasks, task_folders=task_folders, split=Split(split), limit=limit
-        )
+        return report_folder(folder, tasks, suite, dtype)
     except Unscorable as error:
         raise Invalid([Problem(field=str(folder), message=str(error))]) from None
-    views = []
-    for key, score in found.scores.items():
-        higher = found.higher_is_better[key]
-        view = ScoreView.of(score.value, score.stderr, score.count, higher_is_better=higher)
-        examples = np.asarray(score.examples if higher else -score.examples, dtype=np.float64)
-        views.append(
-            FolderScore(
-                **view.model_dump(),
-                key=key,
-                examples=[finite(float(value)) for value in examples],
-            )
-        )
-    return views
 
 
-def write_examples(path: Path, scores: Sequence[FolderScore]) -> None:
-    """Per-example scores as JSON lines, in place at once."""
+def split_named(name: str | None) -> Split | None:
+    """One of our splits; None for none.
+
+    Raises:
+        Invalid: when there is none of that name.
+    """
+    if name is None or name in list(Split):
+        return None if name is None else Split(name)
+    message = f"'{name}' is none; {suggestion(name, list(Split))}"
+    raise Invalid([Problem(field="--split", message=message)])
+
+
+def evaluation_of(**options: object) -> Evaluation:
+    """How tasks are asked, from the options of a command.
+
+    Raises:
+        Invalid: when they do not go together.
+    """
+    try:
+        return Evaluation.model_validate(options)
+    except ValidationError as error:
+        raise Invalid(problems_of(error, Evaluation)) from None
+
+
+def write_examples(path: Path, samples: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    """lm-eval's samples as JSON lines, in place at once; each says which task it is of."""
     partial = path.with_name(path.name + ".partial")
     with partial.open("w", encoding="utf-8") as file:
-        for view in scores:
-            for index, value in enumerate(view.examples):
-                row: dict[str, Any] = {"key": view.key, "example": index, "score": value}
-                file.write(json.dumps(row) + "\n")
+        for task, rows in samples.items():
+            for row in rows:
+                file.write(json.dumps(plain_json({"task": task, **row})) + "\n")
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
+
+
+def plain_json(document: object) -> Any:
+    """A document of lm-eval's as JSON has it: no NaN, no numbers of numpy, no functions."""
+    return _finite(json.loads(json.dumps(document, default=_plain)))
+
+
+def _plain(value: object) -> object:
+    """What JSON has no word for, as lm-eval writes it."""
+    if isinstance(value, np.generic):
+        return value.item()
+    return list(value) if isinstance(value, set | frozenset | np.ndarray) else str(value)
+
+
+def _finite(value: Any) -> Any:
+    match value:
+        case float():
+            return finite(value)
+        case dict():
+            return {key: _finite(inner) for key, inner in value.items()}
+        case list():
+            return [_finite(inner) for inner in value]
+    return value

@@ -53,4 +53,11 @@ def build_run(
 
 def suite(search: Search, split: Split) -> Suite:
     """What candidates are scored on."""
-    return Suite(search.spec.objectives, split, search.submission.task_folders)
+    submission = search.submission
+    return Suite(
+        search.spec.objectives,
+        split,
+        folders=submission.task_folders,
+        trusted=submission.trusted_folders,
+        evaluation=search.spec.evaluation,
+    )

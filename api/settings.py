@@ -16,7 +16,8 @@ class Settings(BaseSettings):
     ``home`` holds the database, artifacts, logs and playground unless they are put elsewhere.
     Several folders in one variable are separated by a colon, several host names or patterns by a
     comma. ``hub_allow`` has patterns of Hub ids (``org/*``) that may be downloaded for a search; by
-    default only what is in the local cache is used.
+    default only what is in the local cache is used. Tasks in ``trusted_task_folders`` may bring
+    Python, which every worker runs: whoever can write there can run anything.
 
     A server that is not on the loopback interface must have an API token.
     """
@@ -31,12 +32,13 @@ class Settings(BaseSettings):
     ray_address: str | None = None
     model_roots: Annotated[tuple[Path, ...], NoDecode] = ()
     task_folders: Annotated[tuple[Path, ...], NoDecode] = ()
+    trusted_task_folders: Annotated[tuple[Path, ...], NoDecode] = ()
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     hub_allow: Annotated[tuple[str, ...], NoDecode] = ()
     api_token: SecretStr | None = Field(default=None, min_length=16)
     slots: int | None = Field(default=None, ge=1)
 
-    @field_validator("model_roots", "task_folders", mode="before")
+    @field_validator("model_roots", "task_folders", "trusted_task_folders", mode="before")
     @classmethod
     def _split_folders(cls, value: Any) -> Any:
         return [part for part in value.split(":") if part] if isinstance(value, str) else value
@@ -101,6 +103,15 @@ class Settings(BaseSettings):
 
     @property
     def tasks(self) -> tuple[Path, ...]:
-        """Existing folders of task YAML; by default ``tasks`` at home, and the playground's."""
+        """Existing folders of task YAML; by default ``tasks`` at home, and the playground's.
+
+        Those whose Python is trusted come last.
+        """
         given = self.task_folders or (self.home / "tasks", self.playground / "tasks")
-        return tuple(folder.resolve() for folder in given if folder.is_dir())
+        found = (folder.resolve() for folder in given if folder.is_dir())
+        return tuple(dict.fromkeys((*found, *self.trusted_tasks)))
+
+    @property
+    def trusted_tasks(self) -> tuple[Path, ...]:
+        """Existing folders whose tasks may bring Python."""
+        return tuple(folder.resolve() for folder in self.trusted_task_folders if folder.is_dir())

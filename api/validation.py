@@ -28,6 +28,7 @@ from search.run import opening
 from search.space import SearchSpace
 from search.spec import (
     BASE,
+    Evaluation,
     ModelRef,
     Objective,
     OptimizerChoice,
@@ -151,8 +152,9 @@ def validate(document: object, settings: Settings) -> Accepted:
                     parents=tuple((name, str(folder)) for _, name, folder in parents),
                     dtype=found.dtype if spec.dtype == "auto" else spec.dtype,
                 ),
-                directions=harness.directions(spec.objectives, settings.tasks),
+                directions=harness.directions(spec.objectives, _library(spec.evaluation, settings)),
                 task_folders=tuple(str(folder) for folder in settings.tasks),
+                trusted_folders=tuple(str(folder) for folder in settings.trusted_tasks),
                 facts={
                     "genes": space.dim,
                     "parameters": found.parameters,
@@ -174,7 +176,7 @@ def _needs(spec: SearchSpec, found: Preflight, settings: Settings) -> Needs:
         found,
         memory=free_memory(),
         disk_free_bytes=free_disk(settings.checkpoint_folder),
-        examples=harness.example_count(spec.objectives, settings.tasks),
+        examples=harness.example_count(spec.objectives, _library(spec.evaluation, settings)),
         evaluations=spec.budget.evaluations,
         directions=0 if declaration is None else declaration.kept(len(spec.parents)),
     )
@@ -279,7 +281,12 @@ def _objective_problems(raw: dict[Any, Any], settings: Settings) -> Sequence[Pro
         objectives = _OBJECTIVES.validate_python(raw.get("objectives"))
     except ValidationError:
         return ()
-    return harness.check(objectives, settings.tasks)
+    evaluation = _part(Evaluation, raw.get("evaluation", {})) or Evaluation()
+    return harness.check(objectives, _library(evaluation, settings))
+
+
+def _library(evaluation: Evaluation, settings: Settings) -> harness.Library:
+    return harness.Library(settings.tasks, settings.trusted_tasks, evaluation)
 
 
 def _find_models(raw: dict[Any, Any], find: Find, problems: list[Problem]) -> Folders:

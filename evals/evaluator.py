@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -24,11 +24,10 @@ class Evaluator:
         tokenizer: that the model was trained with.
         suite: what to score it on.
         device: where the model lives, as torch spells it.
-        every: tasks to load beyond those of the objectives, for `score_every_metric`.
 
     Attributes:
         forward_s: seconds that the last scoring spent in the model.
-        higher_is_better: of every metric of every task, in the metric's own sign.
+        higher_is_better: by objective key, of the metric's own sign.
 
     Raises:
         search.problems.Invalid: when a task cannot be used with this model.
@@ -40,18 +39,15 @@ class Evaluator:
         tokenizer: PreTrainedTokenizerBase,
         suite: Suite,
         device: str = "cpu",
-        *,
-        every: Sequence[str] = (),
     ) -> None:
         self.forward_s = 0.0
-        self._suite = suite
-        self._tasks = harness.load(suite, every=every)
+        self._objectives = suite.objectives
+        self._loaded = harness.load(suite, tokenizer)
         self._engine = Engine(model, tokenizer, device)
-        self._plan = self._engine.prepare([r for task in self._tasks for r in task.requests])
+        self._plan = self._engine.prepare(self._loaded.requests)
         self.higher_is_better: Mapping[str, bool] = {
-            f"{task.name}/{metric}": higher
-            for task in self._tasks
-            for metric, higher in task.metrics.items()
+            objective.key: self._loaded.higher_is_better(objective)
+            for objective in suite.objectives
         }
 
     def score(self) -> Scores:
@@ -60,29 +56,13 @@ class Evaluator:
         Raises:
             Unscorable: when any of them is not finite.
         """
-        wanted: dict[str, list[str]] = {}
-        for objective in self._suite.objectives:
-            wanted.setdefault(objective.task, []).append(objective.metric)
-        return self._score(wanted)
-
-    def score_every_metric(self) -> Scores:
-        """Scores of every metric of every task, keyed "task/metric,filter"."""
-        return self._score(
-            {task.name: [name for name in task.metrics if "," in name] for task in self._tasks}
-        )
-
-    def _score(self, metrics: Mapping[str, Sequence[str]]) -> Scores:
         responses = self._engine.run(self._plan)
         self.forward_s = self._engine.forward_s
-        scores, start = {}, 0
-        for task in self._tasks:
-            stop = start + len(task.requests)
-            measured = task.measure(responses[start:stop], metrics.get(task.name, ()))
-            for metric, result in measured.items():
-                key = f"{task.name}/{metric}"
-                scores[key] = _score_of(key, result, higher=task.metrics[metric])
-            start = stop
-        return scores
+        measured = self._loaded.measure(responses, self._objectives)
+        return {
+            key: _score_of(key, result, higher=self.higher_is_better[key])
+            for key, result in measured.items()
+        }
 
 
 def _score_of(key: str, measured: harness.Measured, *, higher: bool) -> Score:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -14,65 +13,69 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from evals import harness
+from evals.engine import Engine
 from evals.evaluator import Evaluator
-from evals.suite import Split, Suite
+from evals.suite import Suite
 from search.outcome import Scores
 from search.problems import Invalid, Problem
-from search.spec import Objective
 
 
-@dataclass(frozen=True, slots=True)
-class FolderScores:
-    """Scores of a folder.
-
-    Args:
-        scores: keyed "task/metric" for objectives, "task/metric,filter" for whole tasks; higher is
-            better.
-        higher_is_better: of the metric itself, by the same keys; where False, the score is negated.
-    """
-
-    scores: Scores
-    higher_is_better: Mapping[str, bool]
-
-
-def score_folder(
-    folder: Path,
-    tasks: Sequence[str] | Sequence[Objective],
-    *,
-    task_folders: Sequence[Path] = (),
-    split: Split = Split.REPORT,
-    dtype: str = "auto",
-    limit: int | None = None,
-    device: str = "cpu",
-) -> FolderScores:
-    """Load a Hugging Face folder and score it.
+def score_folder(folder: Path, suite: Suite, dtype: str = "auto", device: str = "cpu") -> Scores:
+    """Load a Hugging Face folder and score it on the objectives of a suite.
 
     Only safetensors are read and no code of the folder is run.
 
     Args:
         folder: with config, tokenizer and weights.
-        tasks: names, for every metric of each; or objectives, for just these.
-        task_folders: where task files are looked for first.
-        split: which examples.
+        suite: what to score it on.
         dtype: to compute in, as torch spells it; auto is what the folder is stored in.
-        limit: only the first examples of each task.
         device: to compute on.
 
     Raises:
         Invalid: when the folder or a task cannot be used.
         evals.requests.Unscorable: when a score is not finite.
     """
-    objectives = tuple(task for task in tasks if isinstance(task, Objective))
-    names = [task for task in tasks if isinstance(task, str)]
-    suite = Suite(objectives, split, tuple(str(f) for f in task_folders), limit)
-    model, tokenizer = _loaded(folder, dtype)
-    torch.nn.Module.to(model, device)
-    evaluator = Evaluator(model, tokenizer, suite, device, every=names)
-    scores = evaluator.score_every_metric() if names else evaluator.score()
-    return FolderScores(scores, {key: evaluator.higher_is_better[key] for key in scores})
+    model, tokenizer = _loaded(folder, dtype, device)
+    return Evaluator(model, tokenizer, suite, device).score()
 
 
-def _loaded(folder: Path, dtype: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def report_folder(
+    folder: Path,
+    names: Sequence[str],
+    suite: Suite,
+    dtype: str = "auto",
+    device: str = "cpu",
+    *,
+    resamples: int = harness.RESAMPLES,
+) -> harness.Report:
+    """As `score_folder`, but every metric of whole tasks, in lm-eval's own words and numbers.
+
+    Per-example metrics equal those of lm-eval's ``hf`` model on the same folder with
+    ``batch_size=1``, log-likelihoods to 1e-4 in float32.
+
+    Args:
+        folder: with config, tokenizer and weights.
+        names: of tasks, groups or tags.
+        suite: how they are found and asked; a split of None scores what lm-eval would score.
+        dtype: to compute in, as torch spells it; auto is what the folder is stored in.
+        device: to compute on.
+        resamples: for standard errors that have no formula; as many as lm-eval takes.
+
+    Raises:
+        Invalid: when the folder or a task cannot be used.
+        evals.requests.Unscorable: when an answer is not finite.
+    """
+    model, tokenizer = _loaded(folder, dtype, device)
+    loaded = harness.load(suite, tokenizer, names=names)
+    engine = Engine(model, tokenizer, device)
+    answers = engine.run(engine.prepare(loaded.requests))
+    return harness.report(loaded, answers, resamples=resamples)
+
+
+def _loaded(
+    folder: Path, dtype: str, device: str
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     try:
         model = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -87,4 +90,5 @@ def _loaded(folder: Path, dtype: str) -> tuple[PreTrainedModel, PreTrainedTokeni
     except (OSError, ValueError) as error:
         message = next(iter(str(error).splitlines()), type(error).__name__)
         raise Invalid([Problem(field=str(folder), message=message)]) from error
+    torch.nn.Module.to(model, device)
     return model, tokenizer

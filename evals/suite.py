@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
-from search.spec import Objective
+from search.spec import Evaluation, Objective
 
 
 class Split(StrEnum):
@@ -18,13 +18,20 @@ class Split(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """The objectives, the split to score them on, and where their task YAML is found.
+    """What is asked, of which examples, and where task YAML is found.
 
-    ``folders`` are searched before lm-eval's own tasks; ``limit`` keeps only the first examples of
-    every task.
+    Args:
+        objectives: what has a score.
+        split: which examples; None for all that lm-eval itself would score.
+        folders: searched before lm-eval's own tasks.
+        limit: only so many first examples of every task; a share of them below 1, as in lm-eval.
+        trusted: the folders whose tasks may bring Python, because the operator put them there.
+        evaluation: how all tasks are asked.
     """
 
     objectives: tuple[Objective, ...]
-    split: Split
+    split: Split | None
     folders: tuple[str, ...] = ()
-    limit: int | None = None
+    limit: float | None = None
+    trusted: tuple[str, ...] = ()
+    evaluation: Evaluation = field(default_factory=Evaluation)

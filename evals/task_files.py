@@ -1,15 +1,14 @@
-"""Task files: found by name, and read without running anything that they mention."""
+"""Task files and group files, read without running anything that they mention."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from evals.suite import Split
 from search.problems import Invalid, Problem
@@ -17,20 +16,28 @@ from search.spec import problems_of
 
 OutputType = Literal["loglikelihood", "loglikelihood_rolling", "multiple_choice", "generate_until"]
 
-_MAX_BYTES = 1 << 20
+MAX_BYTES = 1 << 20
 _MAX_DEPTH = 32
-_NAME = re.compile(rb"^task:[ \t]*([\"']?)(?P<name>[^\s\"'\[{#&*!|>][^\"'#\r\n]*)\1", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A ``!function`` of a task file: a reference to Python, never followed here."""
+    """A ``!function`` of a task file: a reference to Python, never followed here.
+
+    Args:
+        reference: ``module.name``.
+        folder: where its module is looked for first: that of the file that says so.
+    """
 
     reference: str
+    folder: Path
 
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow", arbitrary_types_allowed=True)
+
+
+Part = TypeVar("Part", bound=_Part)
 
 
 class MetricEntry(_Part):
@@ -53,6 +60,47 @@ class FilterEntry(_Part):
 
     name: str
     filter: Sequence[FilterStep]
+
+
+class Aggregate(_Part):
+    """One entry of ``aggregate_metric_list``: a metric of the tasks of a group, averaged."""
+
+    metric: str
+    filter_list: Sequence[str] | None = None
+    aggregation: str | Function = "mean"
+    weight_by_size: bool = True
+
+    @field_validator("filter_list", mode="before")
+    @classmethod
+    def _listed(cls, value: object) -> object:
+        return [value] if isinstance(value, str) else value
+
+    @field_validator("aggregation")
+    @classmethod
+    def _known(cls, value: object) -> object:
+        if isinstance(value, str) and value != "mean":
+            raise ValueError("lm-eval averages groups with mean, and with nothing else")
+        return value
+
+
+class GroupConfig(_Part):
+    """What nichemerge itself reads of a group file; any further key overrides it in every task."""
+
+    group: str
+    group_alias: str | None = None
+    task: Sequence[str | Mapping[str, Any]] = ()
+    aggregate_metric_list: Sequence[Aggregate] | None = None
+    metadata: Any = None
+
+    @field_validator("task", "aggregate_metric_list", mode="before")
+    @classmethod
+    def _listed(cls, value: object) -> object:
+        return [value] if isinstance(value, str | dict) else value
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """Keys that every task below gets."""
+        return dict(self.model_extra or {})
 
 
 class FewShot(_Part):
@@ -151,18 +199,26 @@ class TaskFile:
     raw: Mapping[str, Any] = field(repr=False)
 
 
-def names_in(folder: Path) -> dict[str, Path]:
-    """Tasks by name in the YAML files of a folder and below; the first file of a name counts.
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A group of tasks and other groups.
 
-    Looks for a line ``task: name`` and parses nothing, so that thousands of files take a second
-    and a broken file is found under its name.
+    Args:
+        config: with the name that results are listed under.
+        members: tasks as the group overrides them, and groups, in the order of the file.
     """
-    names: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*.yaml")):
-        match = _NAME.search(path.read_bytes()[:_MAX_BYTES])
-        if match is not None:
-            names.setdefault(match["name"].decode(errors="replace").strip(), path)
-    return names
+
+    config: GroupConfig
+    members: tuple[TaskFile | Group, ...]
+
+    @property
+    def leaves(self) -> tuple[TaskFile, ...]:
+        """The tasks of the group and of the groups in it."""
+        return tuple(
+            leaf
+            for member in self.members
+            for leaf in (member.leaves if isinstance(member, Group) else (member,))
+        )
 
 
 def read_task(path: Path, *, trusted: bool = False) -> TaskFile:
@@ -171,29 +227,55 @@ def read_task(path: Path, *, trusted: bool = False) -> TaskFile:
     Raises:
         Invalid: with every problem; the field is ``file: key``.
     """
-    raw = _with_includes(path, ())
-    if not trusted:
-        raw = _beside(raw, path.resolve().parent)
-        problems = [
-            Problem(
-                field=f"{path}: {key}",
-                message=f"is Python (!function {function.reference}), which task files must not"
-                " bring; use a Jinja template or a metric and filter that lm-eval has",
-            )
-            for key, function in _functions(raw, "")
-        ]
-        if problems:
-            raise Invalid(problems)
+    return task_of(path, read_document(path, trusted=trusted), trusted=trusted)
+
+
+def read_document(path: Path, *, trusted: bool = False) -> dict[str, Any]:
+    """A file over the files that it includes; data files are looked for beside it.
+
+    Raises:
+        Invalid: when it cannot be read, or has Python without being trusted.
+    """
+    raw = _beside(_with_includes(path, ()), path.resolve().parent)
+    problems = [
+        Problem(
+            field=f"{path}: {key}",
+            message=f"is Python (!function {function.reference}), which only the task folders"
+            " that the operator trusts may bring; use a Jinja template or a metric and filter"
+            " that lm-eval has",
+        )
+        for key, function in _functions(raw, "")
+        if not trusted
+    ]
+    if problems:
+        raise Invalid(problems)
+    return raw
+
+
+def task_of(path: Path, raw: Mapping[str, Any], *, trusted: bool = False) -> TaskFile:
+    """The task that a document describes.
+
+    Raises:
+        Invalid: with every problem; the field is ``file: key``.
+    """
+    return TaskFile(path, trusted, parsed(TaskConfig, path, raw), raw)
+
+
+def parsed(model: type[Part], path: Path, raw: Mapping[str, Any]) -> Part:
+    """What we understand of a document.
+
+    Raises:
+        Invalid: with every problem; the field is ``file: key``.
+    """
     try:
-        config = TaskConfig.model_validate(raw)
+        return model.model_validate(dict(raw))
     except ValidationError as error:
         raise Invalid(
             [
                 Problem(field=f"{path}: {problem.field}", message=problem.message)
-                for problem in problems_of(error, TaskConfig)
+                for problem in problems_of(error, model)
             ]
         ) from None
-    return TaskFile(path, trusted, config, raw)
 
 
 def _with_includes(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
@@ -213,7 +295,10 @@ def _with_includes(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
 
 
 def _beside(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The same, with relative data files looked for beside the task file."""
+    """The same, with relative data files (of a group's tasks too) looked for beside the file."""
+    if isinstance(members := raw.get("task"), list):
+        placed_members = [_beside(m, folder) if isinstance(m, dict) else m for m in members]
+        raw = raw | {"task": placed_members}
     options = raw.get("dataset_kwargs")
     if not isinstance(options, dict) or not isinstance(files := options.get("data_files"), dict):
         return raw
@@ -230,11 +315,11 @@ def _beside(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
 def _parse(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
-            text = file.read(_MAX_BYTES + 1)
-        if len(text) > _MAX_BYTES:
+            text = file.read(MAX_BYTES + 1)
+        if len(text) > MAX_BYTES:
             raise Invalid([Problem(field=str(path), message="is larger than 1 MiB")])
         _refuse_bombs(text)
-        document = yaml.load(text, Loader=_Loader)  # noqa: S506  # a safe loader and one inert tag
+        document = _Loader(text, path.parent).get_single_data()
     except OSError as error:
         raise Invalid(
             [Problem(field=str(path), message=f"cannot be read: {error.strerror}")]
@@ -249,9 +334,13 @@ def _parse(path: Path) -> dict[str, Any]:
 class _Loader(yaml.CSafeLoader):
     """Plain data only; ``!function`` becomes a `Function`, any other tag is an error."""
 
+    def __init__(self, text: bytes, folder: Path) -> None:
+        super().__init__(text)
+        self.folder = folder
 
-def _inert(_: yaml.CSafeLoader, node: yaml.Node) -> Function:
-    return Function(str(node.value))
+
+def _inert(loader: _Loader, node: yaml.Node) -> Function:
+    return Function(str(node.value), loader.folder)
 
 
 _Loader.add_constructor("!function", _inert)

@@ -26,6 +26,11 @@ _GREEDY_OPTIONS = _LENGTH_OPTIONS | {
     "top_k",
 }
 
+_HARMLESS = frozenset(
+    {"task_alias", "tag", "num_fewshot", "description", "fewshot_delimiter", "target_delimiter"}
+    | {"doc_to_text", "doc_to_choice", "doc_to_target", "gen_prefix", "repeats"}
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Known:
@@ -42,6 +47,18 @@ def refusals(task_file: TaskFile, known: Known) -> list[Problem]:
     if not task_file.trusted:
         found += _untrusted(task_file, known)
     return [Problem(field=f"{task_file.path}: {key}", message=message) for key, message in found]
+
+
+def forbidden_overrides(group: Path, overrides: Mapping[str, object]) -> list[Problem]:
+    """What a group of an untrusted folder must not change in a task that may run Python."""
+    return [
+        Problem(
+            field=f"{group}: {key}",
+            message="must not be changed in a task that brings Python;"
+            f" what may be: {', '.join(sorted(_HARMLESS))}",
+        )
+        for key in sorted(overrides.keys() - _HARMLESS)
+    ]
 
 
 def example_counts(task_file: TaskFile) -> dict[str, int]:

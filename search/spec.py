@@ -170,6 +170,32 @@ class Objective(_Part):
         return f"{self.task}/{self.metric}"
 
 
+class Evaluation(_Part):
+    """How every task is asked, in lm-eval's words; what is not said is as each task's file has it.
+
+    ``num_fewshot`` counts the examples before a question; a task whose file says 0 stays at 0.
+    ``system_instruction`` stands before everything. ``apply_chat_template`` puts all of it into the
+    tokenizer's template, examples as turns of their own unless ``fewshot_as_multiturn`` is false.
+    """
+
+    num_fewshot: int | None = Field(default=None, ge=0, le=1000)
+    apply_chat_template: bool = False
+    fewshot_as_multiturn: bool | None = None
+    system_instruction: str | None = Field(default=None, min_length=1, max_length=100_000)
+
+    @model_validator(mode="after")
+    def _turns_of_a_template(self) -> Self:
+        if self.fewshot_as_multiturn and not self.apply_chat_template:
+            raise ValueError("fewshot_as_multiturn needs apply_chat_template: there are no turns")
+        return self
+
+    @property
+    def as_turns(self) -> bool:
+        """Whether few-shot examples are turns; by default wherever there is a template."""
+        turns = self.fewshot_as_multiturn
+        return self.apply_chat_template if turns is None else turns
+
+
 class OptimizerChoice(BaseModel):
     """An optimizer and its options; which options there are is the optimizer's own declaration."""
 
@@ -229,6 +255,7 @@ class SearchSpec(_Part):
     objectives: Annotated[tuple[Objective, ...], AfterValidator(_differ)] = Field(
         min_length=1, max_length=16
     )
+    evaluation: Evaluation = Evaluation()
     optimizer: OptimizerChoice = OptimizerChoice(name="auto")
     budget: Budget
     dtype: DType = "auto"

@@ -93,7 +93,7 @@ class Resident:
 
     def evaluator(self, suite: Suite) -> Evaluator:
         """Scores the resident model; made anew when a task file has changed."""
-        return self._evaluators[suite, stamp(suite.folders, "*.yaml")]
+        return self._evaluators[suite, stamp(suite.folders, "*.yaml", "*.py")]
 
 
 def empty_model(folder: Path, dtype: str, device: str) -> PreTrainedModel:

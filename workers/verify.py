@@ -122,16 +122,7 @@ def _scores(request: Request) -> Scores:
         resident = Resident(zoo, device=request.device)
         resident.materializer.materialize(AS_IT_IS)
         return resident.evaluator(suite).score()
-    found = score_folder(
-        request.folder,
-        suite.objectives,
-        task_folders=[Path(folder) for folder in suite.folders],
-        split=suite.split,
-        dtype=request.dtype,
-        limit=suite.limit,
-        device=request.device,
-    )
-    return found.scores
+    return score_folder(request.folder, suite, request.dtype, request.device)
 
 
 def _die_with_parent() -> None:

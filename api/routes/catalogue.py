@@ -44,7 +44,9 @@ def list_tasks(here: Here) -> list[TaskView]:
             ],
             examples=dict(task.examples),
         )
-        for task in harness.catalogue(here.settings.tasks)
+        for task in harness.catalogue(
+            harness.Library(here.settings.tasks, here.settings.trusted_tasks)
+        )
     ]
 
 

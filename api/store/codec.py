@@ -191,7 +191,10 @@ def submission_to_columns(submission: Submission) -> dict[str, Any]:
         "layout": submission.layout.model_dump_json(),
         "zoo": asdict(submission.zoo),
         "directions": dict(submission.directions),
-        "task_folders": list(submission.task_folders),
+        "task_folders": {
+            "all": list(submission.task_folders),
+            "trusted": list(submission.trusted_folders),
+        },
         "facts": dict(submission.facts),
     }
 
@@ -199,12 +202,16 @@ def submission_to_columns(submission: Submission) -> dict[str, Any]:
 def search_from_columns(row: Row[Any]) -> Search:
     """The inverse, with identity and time."""
     zoo = row.zoo
+    folders = row.task_folders
+    if isinstance(folders, list):  # of a search from before any could be trusted
+        folders = {"all": folders, "trusted": []}
     submission = Submission(
         spec=SearchSpec.model_validate_json(row.spec),
         layout=Layout.model_validate_json(row.layout),
         zoo=Zoo(zoo["base"], tuple((name, path) for name, path in zoo["parents"]), zoo["dtype"]),
         directions=row.directions,
-        task_folders=tuple(row.task_folders),
+        task_folders=tuple(folders["all"]),
+        trusted_folders=tuple(folders["trusted"]),
         facts=row.facts,
     )
     return Search(row.id, row.created_at, submission)

@@ -29,6 +29,7 @@ class Submission:
         zoo: folders of the models, and the dtype that they are merged in.
         directions: objective key -> whether more is better in the metric's own sign.
         task_folders: where task YAML is found before lm-eval's own.
+        trusted_folders: those of them whose tasks may bring Python.
         facts: JSON for people: sizes, licences, versions.
     """
 
@@ -37,6 +38,7 @@ class Submission:
     zoo: Zoo
     directions: Mapping[str, bool]
     task_folders: tuple[str, ...] = ()
+    trusted_folders: tuple[str, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 

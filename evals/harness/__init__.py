@@ -4,14 +4,20 @@ Everything untyped of lm-eval stays in here.
 """
 
 from evals.harness.aggregation import Measured
-from evals.harness.finding import OWN_TASKS, find
+from evals.harness.library import OWN_TASKS, Library
+from evals.harness.loading import Loaded, load
 from evals.harness.objectives import TaskInfo, catalogue, check, directions, example_count
 from evals.harness.reading import context_length, rolling_windows
-from evals.harness.task import Task, load
+from evals.harness.report import RESAMPLES, Report, report
+from evals.harness.task import Task
 
 __all__ = [
     "OWN_TASKS",
+    "RESAMPLES",
+    "Library",
+    "Loaded",
     "Measured",
+    "Report",
     "Task",
     "TaskInfo",
     "catalogue",
@@ -19,7 +25,7 @@ __all__ = [
     "context_length",
     "directions",
     "example_count",
-    "find",
     "load",
+    "report",
     "rolling_windows",
 ]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,13 +18,13 @@ _RESAMPLES = 100
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One metric of one task on one model, in the metric's own sign.
+    """One metric of one task or group on one model, in the metric's own sign.
 
     Args:
         value: lm-eval's aggregate.
         stderr: lm-eval's standard error; NaN where it has none.
         examples: (count,) float64; where the metric is no mean of numbers, what it says of one
-            example alone.
+            example alone. Of a group those of its tasks, one after the other.
     """
 
     value: float
@@ -39,10 +41,35 @@ def aggregated(aggregate: Callable[..., float] | None, items: list[Any]) -> Meas
         value, stderr = float(aggregate(items)), _stderr(aggregate, items)
     except OverflowError:  # a perplexity beyond all numbers
         value, stderr = math.inf, math.nan
+    return Measured(value=value, stderr=stderr, examples=_each(aggregate, items))
+
+
+def averaged(parts: Sequence[Measured], *, by_size: bool) -> Measured:
+    """What lm-eval makes of the tasks of a group.
+
+    Where all tasks count alike, examples of small tasks count for more: they are scaled, so that
+    where the value of every task is the mean of its examples, so is the group's.
+    """
+    from lm_eval.api import metrics
+
+    sizes = [len(part.examples) for part in parts]
+    errors = [part.stderr for part in parts]
+    pooled = math.nan
+    if not any(map(math.isnan, errors)):
+        pooled = (
+            metrics.pooled_sample_stderr(errors, sizes)
+            if by_size
+            else metrics.unweighted_mean_stderr(errors)
+        )
+    scales = [1.0 if by_size else sum(sizes) / (len(sizes) * size) for size in sizes]
     return Measured(
-        value=value,
-        stderr=stderr,
-        examples=np.array([_of_one(aggregate, item) for item in items], dtype=np.float64),
+        value=float(
+            metrics.aggregate_subtask_metrics([part.value for part in parts], sizes, by_size)
+        ),
+        stderr=float(pooled),
+        examples=np.concatenate(
+            [scale * part.examples for scale, part in zip(scales, parts, strict=True)]
+        ),
     )
 
 
@@ -53,10 +80,33 @@ def _stderr(aggregate: Callable[..., float], items: list[Any]) -> float:
     function = metrics.stderr_for_metric(aggregate, _RESAMPLES)
     if function is None or len(items) < 2:
         return math.nan
-    if aggregate in (metrics.mean, metrics.acc_all):
+    if aggregate is metrics.mean:
+        return float(np.std(np.asarray(items, dtype=np.float64), ddof=1) / math.sqrt(len(items)))
+    if aggregate is metrics.acc_all:
         return float(function(items))
+    if aggregate is metrics.perplexity:
+        means = np.asarray(items, dtype=np.float64)[_resampled(len(items))].mean(axis=1)
+        with np.errstate(all="ignore"):  # beyond all numbers
+            return float(np.exp(-means).std(ddof=1))
     resampled = metrics._bootstrap_internal(aggregate, _RESAMPLES)((0, items))
     return float(metrics.sample_stddev(resampled))
+
+
+@functools.lru_cache(maxsize=8)
+def _resampled(count: int) -> NDArray[np.int64]:
+    """(resamples, count) the indices that lm-eval draws in its first chunk."""
+    draws = random.Random(0)  # noqa: S311  # lm-eval's, no secret
+    uniform = np.array([draws.random() for _ in range(_RESAMPLES * count)])
+    return (uniform * count).astype(np.int64).reshape(_RESAMPLES, count)
+
+
+def _each(aggregate: Callable[..., float], items: list[Any]) -> NDArray[np.float64]:
+    """What a metric says of every example alone."""
+    from lm_eval.api import metrics
+
+    if aggregate is metrics.mean:
+        return np.array(items, dtype=np.float64)
+    return np.array([_of_one(aggregate, item) for item in items], dtype=np.float64)
 
 
 def _of_one(aggregate: Callable[..., float], item: Any) -> float:

@@ -9,7 +9,7 @@ import jinja2
 from jinja2.sandbox import SandboxedEnvironment
 
 from evals.suite import Split
-from evals.task_files import TaskFile
+from evals.task_files import Function, TaskFile
 
 # lm-eval's command line draws few-shot examples with this seed.
 _FEWSHOT_SEED = 1234
@@ -17,8 +17,11 @@ _FEWSHOT_SEED = 1234
 _FAULTS = (OSError, ValueError, TypeError, LookupError, AttributeError, AssertionError, SyntaxError)
 
 
-def lm_eval_task(task_file: TaskFile, split: Split) -> Any:
-    """lm-eval's task object, made to evaluate the dataset split that ours is, or is a part of."""
+def lm_eval_task(task_file: TaskFile, split: Split | None) -> Any:
+    """lm-eval's task object, made to evaluate the dataset split that ours is, or is a part of.
+
+    Without a split it is what lm-eval itself would build.
+    """
     import datasets
     from lm_eval.tasks._factory import TaskFactory
     from lm_eval.tasks._index import Entry, Kind
@@ -26,17 +29,10 @@ def lm_eval_task(task_file: TaskFile, split: Split) -> Any:
     datasets.disable_progress_bars()
     _sandbox_templates()
     config = task_file.config
-    evaluated = config.splits[split] if config.splits else config.evaluated_split
-    overrides: dict[str, Any] = {"test_split": evaluated}
-    if config.num_fewshot and config.fewshot_source is not None:
-        # Said aloud, lm-eval never shows a document among its own examples.
-        overrides["fewshot_split"] = config.fewshot_source
     entry = Entry(
-        name=config.task,
-        kind=Kind.TASK,
-        yaml_path=task_file.path if task_file.trusted else None,
-        cfg=None if task_file.trusted else dict(task_file.raw),
+        name=config.task, kind=Kind.TASK, yaml_path=None, cfg=_resolved(dict(task_file.raw))
     )
+    overrides = _overrides(task_file, split)
     task = TaskFactory().build(entry, overrides=overrides, registry={})
     task.set_config(key="num_fewshot", value=config.num_fewshot or 0)
     task.set_fewshot_seed(seed=_FEWSHOT_SEED)
@@ -48,6 +44,37 @@ def task_faults() -> tuple[type[Exception], ...]:
     from datasets.exceptions import DatasetsError
 
     return (*_FAULTS, DatasetsError, jinja2.TemplateError)
+
+
+def _overrides(task_file: TaskFile, split: Split | None) -> dict[str, Any]:
+    """What has to be said beside the file, and no more, for few-shot examples follow what is said.
+
+    lm-eval draws one more, and leaves the question itself out, where the split that it evaluates
+    and that of the examples are named alike. It compares the names of the file and not what they
+    come to mean: where no split of examples is named it may show a question with its answer. Among
+    its own examples our splits never do.
+    """
+    if split is None:
+        return {}
+    config = task_file.config
+    evaluated = config.splits[split] if config.splits else config.evaluated_split
+    if config.num_fewshot and config.fewshot_source == evaluated:
+        return {"test_split": evaluated, "fewshot_split": evaluated}
+    return {} if evaluated == config.evaluated_split else {"test_split": evaluated}
+
+
+def _resolved(value: Any) -> Any:
+    """With Python in the place of every `Function`. Whoever may bring some was settled before."""
+    from lm_eval.tasks._yaml_loader import _import_func_in_yml
+
+    match value:
+        case Function():
+            return _import_func_in_yml(value.reference, value.folder)
+        case dict():
+            return {key: _resolved(inner) for key, inner in value.items()}
+        case list():
+            return [_resolved(inner) for inner in value]
+    return value
 
 
 @functools.cache

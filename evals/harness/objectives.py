@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from evals.harness.finding import find, task_names, usable
+from evals.harness.library import Library
 from evals.harness.spellings import listed, spellings
 from evals.suite import Split
-from evals.task_files import TaskFile
+from evals.task_files import Group, TaskFile
 from evals.task_rules import example_counts
 from search.problems import Invalid, Problem
 from search.registry import UnknownName, suggestion
@@ -24,11 +23,11 @@ _UNKNOWN_COUNT = 1000
 
 @dataclass(frozen=True, slots=True)
 class TaskInfo:
-    """A task as the catalogue shows it.
+    """A task or group as the catalogue shows it.
 
     Args:
         name: as written in a spec.
-        output_type: lm-eval's word for what is asked of the model.
+        output_type: lm-eval's word for what is asked of the model; group for a group.
         metrics: metric -> higher is better; ``metric,filter`` where there are several filters.
         examples: number of examples per split, where that is known without loading data.
     """
@@ -39,28 +38,31 @@ class TaskInfo:
     examples: Mapping[str, int]
 
 
-def catalogue(folders: Sequence[Path]) -> Sequence[TaskInfo]:
-    """The tasks of the given folders and our own, by name; unusable files are left out.
+def catalogue(library: Library) -> Sequence[TaskInfo]:
+    """The tasks and groups of a library's folders and our own, by name, that can be objectives.
 
-    lm-eval's own eleven thousand tasks can be objectives, but are not listed.
+    Unusable files are left out. lm-eval's own eleven thousand tasks can be objectives, but are not
+    listed.
     """
     infos = []
-    for name, path in sorted(task_names(folders).items()):
+    for name in library.listed:
         try:
-            infos.append(_info(usable(path)))
+            info = _info(name, library.find(name))
         except Invalid as error:
             _log.warning("Task %s is left out: %s", name, error, extra={"event": "bad_task"})
+        else:
+            infos += [info] if info.metrics else []
     return infos
 
 
-def check(objectives: Sequence[Objective], folders: Sequence[Path]) -> list[Problem]:
+def check(objectives: Sequence[Objective], library: Library) -> list[Problem]:
     """What is wrong with the objectives, as far as task files tell; none of their Python runs."""
     problems = []
     for index, objective in enumerate(objectives):
         field = f"objectives[{index}]"
         try:
-            task_file = find(objective.task, folders)
-            known = spellings(task_file)
+            item = library.find(objective.task)
+            known = spellings(item)
         except UnknownName as error:
             problems.append(Problem(field=f"{field}.task", message=str(error)))
         except Invalid as error:
@@ -69,41 +71,58 @@ def check(objectives: Sequence[Objective], folders: Sequence[Path]) -> list[Prob
                 for problem in error.problems
             ]
         else:
-            if objective.metric not in known:
-                near = suggestion(objective.metric, listed(task_file))
+            if isinstance(item, Group) and not known:
+                message = (
+                    f"group '{objective.task}' averages no metric of its tasks; name some of them:"
+                    f" {', '.join(leaf.config.task for leaf in item.leaves[:5])}"
+                )
+                problems.append(Problem(field=f"{field}.task", message=message))
+            elif objective.metric not in known:
+                near = suggestion(objective.metric, listed(item))
                 message = f"task '{objective.task}' has no metric '{objective.metric}'; {near}"
                 problems.append(Problem(field=f"{field}.metric", message=message))
     return problems
 
 
-def directions(objectives: Sequence[Objective], folders: Sequence[Path]) -> dict[str, bool]:
+def directions(objectives: Sequence[Objective], library: Library) -> dict[str, bool]:
     """Whether higher is better, by objective key.
 
     Raises:
         Invalid: for objectives that do not pass `check`.
     """
-    problems = check(objectives, folders)
+    problems = check(objectives, library)
     if problems:
         raise Invalid(problems)
     return {
-        objective.key: spellings(find(objective.task, folders))[objective.metric]
+        objective.key: spellings(library.find(objective.task))[objective.metric]
         for objective in objectives
     }
 
 
-def example_count(objectives: Sequence[Objective], folders: Sequence[Path]) -> int:
+def example_count(objectives: Sequence[Objective], library: Library) -> int:
     """About how many examples a candidate is scored on; a task that does not tell counts 1000."""
-    count = 0
-    for name in dict.fromkeys(objective.task for objective in objectives):
-        try:
-            known = example_counts(find(name, folders))
-        except (UnknownName, Invalid):  # reported by `check`
-            known = {}
-        count += known.get(Split.SEARCH, _UNKNOWN_COUNT)
-    return count
+    names = dict.fromkeys(objective.task for objective in objectives)
+    return sum(_count(name, library) for name in names)
 
 
-def _info(task_file: TaskFile) -> TaskInfo:
-    config = task_file.config
-    metrics = listed(task_file)
-    return TaskInfo(config.task, config.output_type, metrics, example_counts(task_file))
+def _count(name: str, library: Library) -> int:
+    try:
+        leaves = _leaves(library.find(name))
+    except (UnknownName, Invalid):  # reported by `check`
+        return _UNKNOWN_COUNT
+    return sum(example_counts(leaf).get(Split.SEARCH, _UNKNOWN_COUNT) for leaf in leaves)
+
+
+def _info(name: str, item: TaskFile | Group) -> TaskInfo:
+    counts = [example_counts(leaf) for leaf in _leaves(item)]
+    common = set(counts[0]).intersection(*counts)
+    return TaskInfo(
+        name=name,
+        output_type="group" if isinstance(item, Group) else item.config.output_type,
+        metrics=listed(item),
+        examples={split: sum(c[split] for c in counts) for split in counts[0] if split in common},
+    )
+
+
+def _leaves(item: TaskFile | Group) -> Sequence[TaskFile]:
+    return item.leaves if isinstance(item, Group) else (item,)

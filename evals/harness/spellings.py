@@ -2,29 +2,65 @@
 
 from __future__ import annotations
 
-from evals.harness.finding import known_names
-from evals.task_files import Function, TaskFile
+from evals.harness.library import known_names
+from evals.task_files import Function, Group, TaskFile
 
 
-def spellings(task_file: TaskFile) -> dict[str, bool]:
-    """Every way to write a metric of a task; a bare metric means the first filter."""
-    metrics = _metrics(task_file)
-    with_filter = {
-        f"{metric},{name}": higher
-        for name in _filter_names(task_file)
-        for metric, higher in metrics.items()
-    }
-    return metrics | with_filter
+def spellings(item: TaskFile | Group) -> dict[str, bool]:
+    """Every way to write a metric; a bare metric means the first filter."""
+    complete = _complete(item)
+    bare: dict[str, bool] = {}
+    for spelling, higher in complete.items():
+        bare.setdefault(spelling.partition(",")[0], higher)
+    return bare | complete
 
 
-def listed(task_file: TaskFile) -> dict[str, bool]:
+def listed(item: TaskFile | Group) -> dict[str, bool]:
     """One spelling of each metric: with the filter only where there are several."""
-    several = len(_filter_names(task_file)) > 1
+    complete = _complete(item)
+    several = len({spelling.partition(",")[2] for spelling in complete}) > 1
     return {
         spelling: higher
-        for spelling, higher in spellings(task_file).items()
+        for spelling, higher in spellings(item).items()
         if ("," in spelling) == several
     }
+
+
+def in_full(item: TaskFile | Group, spelling: str) -> str:
+    """With its filter."""
+    if "," in spelling:
+        return spelling
+    return next(full for full in _complete(item) if full.partition(",")[0] == spelling)
+
+
+def _complete(item: TaskFile | Group) -> dict[str, bool]:
+    """Every metric with every filter that reads it."""
+    if isinstance(item, Group):
+        return _aggregates(item)
+    return {
+        f"{metric},{name}": higher
+        for name in _filter_names(item)
+        for metric, higher in _metrics(item).items()
+    }
+
+
+def _aggregates(group: Group) -> dict[str, bool]:
+    """The metrics that a group has an average of: those of its list that a task of it has.
+
+    One that is better high in one task and low in another has no meaning, and is left out.
+    """
+    known: dict[str, set[bool]] = {}
+    for leaf in group.leaves:
+        for spelling, higher in _complete(leaf).items():
+            known.setdefault(spelling, set()).add(higher)
+    wanted = [
+        spelling
+        for entry in group.config.aggregate_metric_list or ()
+        for spelling in sorted(known)
+        if spelling.partition(",")[0] == entry.metric
+        and (entry.filter_list is None or spelling.partition(",")[2] in entry.filter_list)
+    ]
+    return {spelling: max(known[spelling]) for spelling in wanted if len(known[spelling]) == 1}
 
 
 def _metrics(task_file: TaskFile) -> dict[str, bool]:

@@ -4,42 +4,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from evals.harness.aggregation import Measured, aggregated
 from evals.harness.building import lm_eval_task, task_faults
-from evals.harness.examples import examples_of, request_of
-from evals.harness.finding import find
-from evals.harness.objectives import check
-from evals.harness.spellings import spellings
-from evals.requests import Answer, Request, Response
-from evals.suite import Split, Suite
+from evals.harness.examples import ChatTemplate, Example, examples_of, request_of
+from evals.harness.spellings import in_full, spellings
+from evals.requests import Answer, Request, Response, Unscorable
+from evals.suite import Suite
 from evals.task_files import TaskFile
 from search.problems import Invalid, Problem
-from search.registry import UnknownName
-
-
-def load(suite: Suite, *, every: Sequence[str] = ()) -> list[Task]:
-    """The tasks of a suite, with their requests; ``every`` names tasks beyond the objectives.
-
-    Raises:
-        Invalid: when a task cannot be used, its data cannot be read, or its split is empty.
-    """
-    folders = [Path(folder) for folder in suite.folders]
-    names = dict.fromkeys([*(objective.task for objective in suite.objectives), *every])
-    problems = check(suite.objectives, folders)
-    files = []
-    for name in names:
-        try:
-            files.append(find(name, folders))
-        except UnknownName as error:
-            problems.append(Problem(field=name, message=str(error)))
-        except Invalid as error:
-            problems += error.problems
-    if problems:
-        raise Invalid(problems)
-    return [Task(task_file, suite.split, suite.limit) for task_file in files]
 
 
 class Task:
@@ -51,26 +25,33 @@ class Task:
         name: as written in a spec.
         requests: for the model, in the order of the examples.
         metrics: every spelling of every metric -> whether higher is better.
+        examples: documents with what is asked about each.
+        lm_eval_task: whose rules these are.
     """
 
-    def __init__(self, task_file: TaskFile, split: Split, limit: int | None) -> None:
+    def __init__(self, task_file: TaskFile, suite: Suite, template: ChatTemplate | None) -> None:
         self.name = task_file.config.task
         self.metrics: Mapping[str, bool] = spellings(task_file)
+        self._full = {spelling: in_full(task_file, spelling) for spelling in self.metrics}
         try:
-            self._task = lm_eval_task(task_file, split)
-            self._examples = examples_of(self._task, task_file, split, limit)
+            self.lm_eval_task = lm_eval_task(task_file, suite.split)
+            self.examples: Sequence[Example] = examples_of(
+                self.lm_eval_task, task_file, suite.split, suite.limit, suite.evaluation, template
+            )
+            _remember_documents(self.lm_eval_task, self.examples)
         except task_faults() as error:
             what = next(iter(str(error).splitlines()), "no reason given")
             message = f"cannot be built from {task_file.path}: {type(error).__name__}: {what}"
             raise Invalid([Problem(field=self.name, message=message)]) from error
-        if not self._examples:
-            raise Invalid([Problem(field=self.name, message=f"has no {split} examples")])
-        self._instances = [instance for _, asked in self._examples for instance in asked]
+        if not self.examples:
+            which = f"has no {suite.split} examples" if suite.split else "has no examples"
+            raise Invalid([Problem(field=self.name, message=which)])
+        self._instances = [instance for example in self.examples for instance in example.asked]
         self.requests: Sequence[Request] = tuple(request_of(i) for i in self._instances)
 
     def __len__(self) -> int:
         """Number of examples."""
-        return len(self._examples)
+        return len(self.examples)
 
     def measure(self, responses: Sequence[Response], metrics: Sequence[str]) -> dict[str, Measured]:
         """Metrics of the model that gave these responses, one to each request.
@@ -78,25 +59,38 @@ class Task:
         Args:
             responses: in the order of ``requests``.
             metrics: spellings among ``self.metrics``.
+
+        Raises:
+            Unscorable: when a metric says nothing of some examples.
         """
+        wanted = {spelling: self._full[spelling].split(",", 1) for spelling in metrics}
+        self.answer(responses, {name for _, name in wanted.values()})
+        results = functools.cache(self.results)
+        measured = {}
+        for spelling, (metric, name) in wanted.items():
+            items = [result[metric] for result in results(name) if metric in result]
+            if len(items) < len(self):
+                silent = len(self) - len(items)
+                raise Unscorable(f"{self.name}/{spelling} has no value for {silent} examples")
+            measured[spelling] = aggregated(self.lm_eval_task.aggregation().get(metric), items)
+        return measured
+
+    def answer(self, responses: Sequence[Response], filters: set[str] | None = None) -> None:
+        """Give lm-eval's instances these responses, as all or some filters read them."""
         for instance, response in zip(self._instances, responses, strict=True):
             instance.resps = [_as_lm_eval(response)] * instance.repeats
             instance.filtered_resps = {}
-        for ensemble in self._task._filters:
-            ensemble.apply(self._instances)
-        results = functools.cache(self._results)
-        measured = {}
-        for spelling in metrics:
-            metric, _, name = spelling.partition(",")
-            items = [result[metric] for result in results(name or self._task._filters[0].name)]
-            measured[spelling] = aggregated(self._task.aggregation().get(metric), items)
-        return measured
+        for ensemble in self.lm_eval_task._filters:
+            if filters is None or ensemble.name in filters:
+                ensemble.apply(self._instances)
 
-    def _results(self, name: str) -> list[Mapping[str, Any]]:
-        """lm-eval's results for each example, as one filter reads the answers."""
+    def results(self, name: str) -> list[Mapping[str, Any]]:
+        """What lm-eval says of each example, as one filter reads the answers."""
         return [
-            self._task.process_results(doc, [i.filtered_resps[name] for i in asked])
-            for doc, asked in self._examples
+            self.lm_eval_task.process_results(
+                example.document, [i.filtered_resps[name] for i in example.asked]
+            )
+            for example in self.examples
         ]
 
 
@@ -104,3 +98,20 @@ def _as_lm_eval(response: Response) -> object:
     if isinstance(response, Answer):
         return (response.loglikelihood, response.greedy)
     return response
+
+
+def _remember_documents(task: Any, examples: Sequence[Example]) -> None:
+    """Make a task fill its templates once for each document, and not for every model.
+
+    Python that a task brings is called as often as lm-eval calls it.
+    """
+    for name in ("doc_to_text", "doc_to_choice", "doc_to_target"):
+        template = getattr(task.config, name)
+        if template is None or callable(template):
+            continue
+        remembered = {id(e.document): getattr(task, name)(e.document) for e in examples}
+
+        def look_up(document: Any, remembered: dict[int, Any] = remembered) -> Any:
+            return remembered[id(document)]
+
+        setattr(task, name, look_up)

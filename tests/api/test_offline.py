@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ import yaml
 from safetensors.numpy import load_file
 from safetensors.torch import load_file as load_torch
 
-from api.offline import FolderScore, write_examples
+from api.offline import plain_json, write_examples
 from tests.commands import run
-from tests.tiny import make_model
+from tests.tiny import make_model, save_llama
 from tests.workers.lora import factors, save_adapter
 
 RECIPE = {
@@ -252,6 +253,9 @@ def test_a_wrong_mergekit_configuration_is_a_line_per_problem(
         (("--tasks", "nm_none"), "nm_none"),
         (("--tasks", ""), "--tasks: names no task"),
         (("--tasks", "x", "--split", "repot"), "did you mean 'report'"),
+        (("--tasks", "x", "--dtype", "float31"), "did you mean 'float32'"),
+        (("--tasks", "x", "--fewshot-as-multiturn"), "needs apply_chat_template"),
+        (("--tasks", "x", "--limit", "0"), "--limit: must be above 0"),
     ],
 )
 def test_what_cannot_be_scored_is_told(
@@ -263,13 +267,94 @@ def test_what_cannot_be_scored_is_told(
     assert "Traceback" not in err
 
 
-def test_scores_of_examples_are_json_lines(tmp_path: Path) -> None:
-    view = FolderScore(
-        key="t/m", value=0.5, stderr=None, count=2, higher_is_better=True, examples=[1.0, None]
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model, a task with a group around it, and one with Python beside it."""
+    import datasets
+
+    root = tmp_path_factory.mktemp("asked")
+    datasets.config.HF_DATASETS_CACHE = root / "cache"
+    save_llama(root / "model", seed=1)
+    (root / "tasks").mkdir()
+    rows = [{"q": f"is {i}", "right": i % 2} for i in range(5)]
+    (root / "tasks" / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    task = {
+        "task": "even",
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": "rows.jsonl"}},
+        "test_split": "test",
+        "output_type": "multiple_choice",
+        "doc_to_text": "{{q}}",
+        "doc_to_choice": ["even", "odd"],
+        "doc_to_target": "right",
+        "metadata": {"version": 1.0},
+    }
+    group = {"group": "numbers", "task": ["even"], "aggregate_metric_list": [{"metric": "acc"}]}
+    (root / "tasks" / "even.yaml").write_text(yaml.safe_dump(task))
+    (root / "tasks" / "numbers.yaml").write_text(yaml.safe_dump(group))
+    (root / "tasks" / "python.yaml").write_text(
+        yaml.safe_dump(task | {"task": "own"}) + "process_docs: !function own.same\n"
     )
-    write_examples(tmp_path / "examples.jsonl", [view])
+    (root / "tasks" / "own.py").write_text("def same(documents):\n    return documents\n")
+    return root
+
+
+def test_a_folder_is_scored_as_lm_eval_prints_it(
+    asked: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--include-path", asked / "tasks", "--tasks", "numbers", "--num-fewshot", "2")
+    code, out, _ = run(capsys, "score", asked / "model", *options)
+    assert code == 0
+    cells = [[cell.strip() for cell in line.split("|")] for line in out.splitlines()]
+    rows = [row[1:6] for row in cells if len(row) > 5 and row[1] not in ("", "Tasks", "Groups")]
+    rows = [row for row in rows if not row[0].startswith("-----")]
+    assert rows[0][0] == "numbers"
+    assert rows[1] == ["- even", "1", "none", "2", "acc"]
+    assert "Groups" in out  # and once more the groups alone
+
+
+def test_examples_and_results_are_written_as_lm_eval_writes_them(
+    asked: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    examples = tmp_path / "examples.jsonl"
+    where = ("--include-path", asked / "tasks", "--tasks", "even", "--examples", examples)
+    how = ("--limit", "3", "--dtype", "float32", "--json")
+    code, out, _ = run(capsys, "score", asked / "model", *where, *how)
+    assert code == 0
+    found = json.loads(out)
+    rows = [json.loads(line) for line in examples.read_text().splitlines()]
+    assert [row["doc_id"] for row in rows] == [0, 1, 2]
+    assert rows[1]["doc"] == {"q": "is 1", "right": 1}
+    assert rows[1]["arguments"] == [["is 1", " even"], ["is 1", " odd"]]
+    likelihoods = [answer[0] for (answer,) in rows[1]["resps"]]
+    assert rows[1]["acc"] == float(likelihoods[1] > likelihoods[0])
+    assert found["results"]["even"]["acc,none"] == np.mean([row["acc"] for row in rows])
+    assert found["n-samples"]["even"] == {"original": 5, "effective": 3}
+
+
+def test_python_of_a_task_runs_only_where_the_operator_trusts_its_folder(
+    asked: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--include-path", asked / "tasks", "--tasks", "own")
+    code, _, err = run(capsys, "score", asked / "model", *options)
+    assert code == 2
+    assert "process_docs: is Python (!function own.same)" in " ".join(err.split())
+    monkeypatch.setenv("NICHEMERGE_TRUSTED_TASK_FOLDERS", str(asked / "tasks"))
+    code, out, _ = run(capsys, "score", asked / "model", *options)
+    assert code == 0
+    assert "own" in out
+
+
+def test_samples_are_json_lines_of_plain_json(tmp_path: Path) -> None:
+    sample = {"doc_id": 3, "acc": np.float64(0.5), "resps": [[(-1.5, True)]], "seen": {"a"}}
+    write_examples(tmp_path / "examples.jsonl", {"t": [sample, {"doc_id": 4}]})
     rows = [json.loads(line) for line in (tmp_path / "examples.jsonl").read_text().splitlines()]
     assert rows == [
-        {"key": "t/m", "example": 0, "score": 1.0},
-        {"key": "t/m", "example": 1, "score": None},
+        {"task": "t", "doc_id": 3, "acc": 0.5, "resps": [[[-1.5, True]]], "seen": ["a"]},
+        {"task": "t", "doc_id": 4},
     ]
+
+
+def test_results_are_json_without_numbers_that_json_lacks() -> None:
+    found = plain_json({"t": {"acc,none": np.float32(0.5), "acc_stderr,none": math.nan}})
+    assert found == {"t": {"acc,none": 0.5, "acc_stderr,none": None}}

@@ -14,10 +14,14 @@ import pytest
 from evals import harness
 from evals.requests import Continuation, Text
 from evals.suite import Split, Suite
-from evals.task_files import names_in
+from evals.task_files import TaskFile
+from evals.task_names import names_in
 from evals.task_rules import split_of
 from search.problems import Invalid
 from search.spec import Objective
+
+# No task here asks for a chat template.
+ANY: Any = None
 
 
 def objective(key: str) -> Objective:
@@ -26,13 +30,19 @@ def objective(key: str) -> Objective:
 
 
 def complaints(folder: Path, *keys: str) -> list[str]:
-    problems = harness.check([objective(key) for key in keys], [folder])
+    problems = harness.check([objective(key) for key in keys], harness.Library([folder]))
     return [f"{problem.field}: {problem.message}" for problem in problems]
 
 
 def load(folder: Path, name: str, split: Split, limit: int | None = None) -> harness.Task:
-    (task,) = harness.load(Suite((), split, (str(folder),), limit), every=[name])
+    (task,) = harness.load(Suite((), split, (str(folder),), limit), ANY, names=[name]).tasks
     return task
+
+
+def found(folder: Path, name: str) -> TaskFile:
+    task_file = harness.Library([folder]).find(name)
+    assert isinstance(task_file, TaskFile)
+    return task_file
 
 
 def contexts(task: harness.Task) -> list[str]:
@@ -40,7 +50,7 @@ def contexts(task: harness.Task) -> list[str]:
 
 
 def test_the_catalogue_lists_tasks_with_metrics_directions_and_counts(lab: Any) -> None:
-    infos = {info.name: info for info in harness.catalogue([lab.tasks])}
+    infos = {info.name: info for info in harness.catalogue(harness.Library([lab.tasks]))}
     assert infos["t_text"].metrics == {"bits_per_byte": False, "word_perplexity": False}
     assert infos["t_text"].output_type == "loglikelihood_rolling"
     assert infos["t_text"].examples == {"search": 21, "select": 9, "report": 33}
@@ -53,7 +63,7 @@ def test_the_catalogue_lists_tasks_with_metrics_directions_and_counts(lab: Any) 
 
 def test_examples_are_counted_once_a_task_and_guessed_where_nobody_knows(lab: Any) -> None:
     def count(*keys: str) -> int:
-        return harness.example_count([objective(key) for key in keys], [lab.tasks])
+        return harness.example_count([objective(key) for key in keys], harness.Library([lab.tasks]))
 
     assert count("t_text/bits_per_byte", "t_text/word_perplexity") == 21
     assert count("t_text/bits_per_byte", "t_nowhere/acc") == 1021
@@ -61,13 +71,13 @@ def test_examples_are_counted_once_a_task_and_guessed_where_nobody_knows(lab: An
 
 def test_the_catalogue_leaves_unusable_files_out(add_task: Callable[..., Path]) -> None:
     add_task("t_bad", unsafe_code=True)
-    names = [info.name for info in harness.catalogue([add_task("t_good")])]
+    names = [info.name for info in harness.catalogue(harness.Library([add_task("t_good")]))]
     assert "t_good" in names
     assert "t_bad" not in names
 
 
 def test_every_task_of_our_own_is_usable_as_it_lies() -> None:
-    infos = {info.name: info for info in harness.catalogue([])}
+    infos = {info.name: info for info in harness.catalogue(harness.Library([]))}
     assert set(infos) == set(names_in(harness.OWN_TASKS))
     for name, info in infos.items():
         for split in Split:
@@ -75,8 +85,8 @@ def test_every_task_of_our_own_is_usable_as_it_lies() -> None:
 
 
 def test_a_folder_that_is_not_there_has_no_tasks(tmp_path: Path) -> None:
-    missing = harness.catalogue([tmp_path / "missing"])
-    assert missing == harness.catalogue([])
+    missing = harness.catalogue(harness.Library([tmp_path / "missing"]))
+    assert missing == harness.catalogue(harness.Library([]))
 
 
 def test_an_empty_text_says_nothing(add_task: Callable[..., Path]) -> None:
@@ -111,8 +121,8 @@ def test_unknown_names_are_reported_together_with_near_matches(lab: Any) -> None
 
 def test_tasks_of_lm_eval_are_found_after_all_folders(add_task: Callable[..., Path]) -> None:
     folder = add_task("hellaswag")
-    assert harness.find("hellaswag", [folder]).path == folder / "hellaswag.yaml"
-    assert harness.find("arc_easy", [folder]).trusted
+    assert found(folder, "hellaswag").path == folder / "hellaswag.yaml"
+    assert found(folder, "arc_easy").trusted
     assert complaints(folder, "arc_easy/acc_norm") == []
 
 
@@ -165,10 +175,10 @@ def test_what_a_task_file_must_not_do_is_named(
 
 def test_directions_follow_the_metric_and_refuse_bad_objectives(lab: Any) -> None:
     keys = ["t_choice/acc", "t_choice/brier_score", "t_text/bits_per_byte"]
-    found = harness.directions([objective(key) for key in keys], [lab.tasks])
+    found = harness.directions([objective(key) for key in keys], harness.Library([lab.tasks]))
     assert found == {keys[0]: True, keys[1]: False, keys[2]: False}
     with pytest.raises(Invalid, match="t_choice"):
-        harness.directions([objective("t_choice/nothing")], [lab.tasks])
+        harness.directions([objective("t_choice/nothing")], harness.Library([lab.tasks]))
 
 
 def test_templates_cannot_reach_python(add_task: Callable[..., Path]) -> None:

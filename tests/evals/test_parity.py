@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
 from evals.engine import Engine
-from evals.evaluator import Evaluator
-from evals.harness import load
 from evals.requests import Answer, Continuation, Prompt, Request, Response, Text
-from evals.suite import Split, Suite
-from search.outcome import Scores
 
-TASKS = ["t_choice", "t_continue", "t_filters", "t_letters", "t_shots", "t_text", "t_write"]
 # Sums of a hundred float32 logarithms in another order.
 NOISE = 1e-4
 
@@ -150,103 +143,3 @@ def test_tokenizers_with_and_without_a_start_token_agree(
     requests = [request for request in ODD if add_bos or request != Continuation("  ", "abc")]
     stock = stock_answers(hflm(model, tokenizer, 1), requests)
     assert_same(our_answers(model, tokenizer, requests), stock)
-
-
-@pytest.fixture(scope="module")
-def stock(lab: Any, model_folder: Path) -> dict[str, Any]:
-    """Every task scored by stock lm-eval."""
-    import lm_eval
-    from lm_eval.models.huggingface import HFLM
-    from lm_eval.tasks import TaskManager
-
-    return lm_eval.simple_evaluate(
-        model=HFLM(pretrained=str(model_folder), device="cpu", dtype="float32", batch_size=8),
-        tasks=TASKS,
-        task_manager=TaskManager(include_path=str(lab.tasks), include_defaults=False),
-        bootstrap_iters=0,
-    )
-
-
-@pytest.fixture(scope="module")
-def ours(lab: Any, model_folder: Path, tokenizer: Any) -> tuple[Scores, dict[str, bool]]:
-    from transformers import LlamaForCausalLM
-
-    model = LlamaForCausalLM.from_pretrained(model_folder, dtype="float32")
-    suite = Suite((), Split.REPORT, (str(lab.tasks),))
-    evaluator = Evaluator(model, tokenizer, suite, every=TASKS)
-    return evaluator.score_every_metric(), dict(evaluator.higher_is_better)
-
-
-def stock_samples(stock: dict[str, Any], task: str) -> Iterator[dict[str, Any]]:
-    seen = set()
-    for sample in stock["samples"][task]:
-        if sample["doc_id"] not in seen:  # once more for every filter
-            seen.add(sample["doc_id"])
-            yield sample
-
-
-@pytest.mark.parametrize("task", TASKS)
-def test_requests_and_answers_are_those_of_stock_lm_eval(
-    lab: Any, stock: dict[str, Any], model: Any, tokenizer: Any, task: str
-) -> None:
-    (loaded,) = load(Suite((), Split.REPORT, (str(lab.tasks),)), every=[task])
-    arguments = [args for s in stock_samples(stock, task) for args in s["arguments"]]
-    for request, args in zip(loaded.requests, arguments, strict=True):
-        match request:
-            case Continuation(context, continuation):
-                assert (context, continuation) == args
-            case Text(text):
-                assert (text,) == args
-            case Prompt(context, until, _):
-                assert context == args[0]
-                assert list(until) == args[1]["until"]
-    answers = [resps[0] for s in stock_samples(stock, task) for resps in s["resps"]]
-    as_ours = [Answer(*a) if isinstance(a, tuple) else a for a in answers]
-    assert_same(our_answers(model, tokenizer, loaded.requests), as_ours)
-
-
-def test_every_metric_of_every_task_has_stock_lm_evals_value(
-    stock: dict[str, Any], ours: tuple[Scores, dict[str, bool]]
-) -> None:
-    scores, higher = ours
-    compared = 0
-    for task in TASKS:
-        for metric, value in stock["results"][task].items():
-            if not isinstance(value, float) or "_stderr" in metric:
-                continue
-            key = f"{task}/{metric}"
-            mine = scores[key].value if higher[key] else -scores[key].value
-            if "acc" in metric or "exact" in metric:
-                assert mine == value, key
-            else:
-                assert mine == pytest.approx(value, rel=NOISE), key
-            compared += 1
-    assert compared == len(scores) == 17
-
-
-def test_examples_are_those_that_stock_lm_eval_logs(
-    stock: dict[str, Any], ours: tuple[Scores, dict[str, bool]]
-) -> None:
-    for name in ("strict-match", "flexible-extract"):
-        logged = [
-            sample["exact_match"]
-            for sample in stock["samples"]["t_filters"]
-            if sample["filter"] == name
-        ]
-        assert list(ours[0][f"t_filters/exact_match,{name}"].examples) == logged
-    bits = [
-        sample["bits_per_byte"][0] / sample["bits_per_byte"][1] / math.log(2)
-        for sample in stock_samples(stock, "t_text")
-    ]
-    found = ours[0]["t_text/bits_per_byte,none"].examples
-    np.testing.assert_allclose(found, bits, rtol=NOISE)
-
-
-def test_accuracies_have_the_standard_error_of_a_mean(
-    ours: tuple[Scores, dict[str, bool]],
-) -> None:
-    score = ours[0]["t_letters/acc,none"]
-    expected = np.std(score.examples, ddof=1) / math.sqrt(33)
-    assert 0 < score.value < 1
-    assert score.stderr == pytest.approx(expected)
-    assert math.isnan(ours[0]["t_text/bits_per_byte,none"].stderr)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from evals.evaluator import Evaluator
-from evals.score import score_folder
+from evals.score import report_folder, score_folder
 from evals.suite import Split, Suite
 from search.problems import Invalid
 from search.spec import Objective
@@ -22,26 +22,22 @@ OBJECTIVES = (
 
 
 def test_a_folder_has_every_metric_of_its_tasks(lab: Any, model_folder: Path) -> None:
-    found = score_folder(model_folder, ["t_filters", "t_text"], task_folders=[lab.tasks], limit=3)
-    assert list(found.scores) == [
-        "t_filters/exact_match,strict-match",
-        "t_filters/exact_match,flexible-extract",
-        "t_text/bits_per_byte,none",
-        "t_text/word_perplexity,none",
-    ]
-    assert list(found.higher_is_better.values()) == [True, True, False, False]
-    assert all(score.count == 3 for score in found.scores.values())
+    suite = Suite((), Split.REPORT, (str(lab.tasks),), limit=3)
+    found = report_folder(model_folder, ["t_filters", "t_text"], suite).results
+    assert set(found["results"]["t_filters"]) >= {
+        "exact_match,strict-match",
+        "exact_match_stderr,flexible-extract",
+    }
+    assert set(found["results"]["t_text"]) >= {"bits_per_byte,none", "word_perplexity,none"}
+    assert found["n-samples"]["t_text"] == {"original": 33, "effective": 3}
 
 
 def test_objectives_are_scored_as_the_resident_model_is(
     lab: Any, model: Any, tokenizer: Any, model_folder: Path
 ) -> None:
-    found = score_folder(
-        model_folder, OBJECTIVES, task_folders=[lab.tasks], dtype="float32", limit=5
-    )
     suite = Suite(OBJECTIVES, Split.REPORT, (str(lab.tasks),), 5)
-    assert found.scores == Evaluator(model, tokenizer, suite).score()
-    assert list(found.higher_is_better.values()) == [False, True, False]
+    found = score_folder(model_folder, suite, "float32")
+    assert found == Evaluator(model, tokenizer, suite).score()
 
 
 def test_weights_that_are_no_safetensors_are_not_read(
@@ -51,4 +47,4 @@ def test_weights_that_are_no_safetensors_are_not_read(
     shutil.copytree(model_folder, folder)
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(Invalid, match="safetensors"):
-        score_folder(folder, ["t_text"], task_folders=[lab.tasks])
+        report_folder(folder, ["t_text"], Suite((), None, (str(lab.tasks),)))

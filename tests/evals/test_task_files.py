@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from evals.suite import Split
-from evals.task_files import names_in, read_task
+from evals.task_files import read_task
 from search.problems import Invalid
 
 GOOD = "task: good\noutput_type: multiple_choice\ntest_split: test\n"
@@ -109,17 +109,6 @@ def test_relative_data_files_lie_beside_the_task(tmp_path: Path) -> None:
     raw = read_task(written(tmp_path, GOOD + files)).raw
     expected = [str(tmp_path / "a.jsonl"), "hub://x/b.jsonl", "/data/c.jsonl"]
     assert raw["dataset_kwargs"]["data_files"]["test"] == expected
-
-
-def test_names_are_found_even_in_broken_files(tmp_path: Path) -> None:
-    written(tmp_path, "task: one\n", "1.yaml")
-    written(tmp_path, "group: all\ntask:\n  - one\n", "2.yaml")
-    written(tmp_path, 'x: [\ntask: "two"  # broken\n', "3.yaml")
-    written(tmp_path, "task: one\n", "4.yaml")
-    assert {name: path.name for name, path in names_in(tmp_path).items()} == {
-        "one": "1.yaml",
-        "two": "3.yaml",
-    }
 
 
 @pytest.mark.parametrize(

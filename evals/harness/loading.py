@@ -1,0 +1,132 @@
+"""The tasks of a suite, ready to be asked together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from transformers import PreTrainedTokenizerBase
+
+from evals.harness.aggregation import Measured, averaged
+from evals.harness.library import Library
+from evals.harness.objectives import check
+from evals.harness.reading import chat_template
+from evals.harness.spellings import in_full, spellings
+from evals.harness.task import Task
+from evals.requests import Request, Response
+from evals.suite import Suite
+from evals.task_files import Group, TaskFile
+from search.problems import Invalid, Problem
+from search.registry import UnknownName
+from search.spec import Objective
+
+
+class Loaded:
+    """Tasks and groups, every task once.
+
+    Attributes:
+        tasks: in order.
+        items: tasks and groups as they were named.
+        requests: of all tasks, one task after the other.
+    """
+
+    def __init__(self, items: Sequence[TaskFile | Group], tasks: Sequence[Task]) -> None:
+        self.items = items
+        self.tasks = tasks
+        self.requests: Sequence[Request] = tuple(r for task in tasks for r in task.requests)
+        self._named = {_name(item): item for item in items}
+
+    def higher_is_better(self, objective: Objective) -> bool:
+        """Of the metric itself."""
+        return spellings(self._named[objective.task])[objective.metric]
+
+    def measure(
+        self, responses: Sequence[Response], objectives: Sequence[Objective]
+    ) -> dict[str, Measured]:
+        """What a model's responses, one to each request, are worth, by objective key.
+
+        Raises:
+            Unscorable: when a metric says nothing of some examples.
+        """
+        wanted = {
+            objective.key: (item := self._named[objective.task], in_full(item, objective.metric))
+            for objective in objectives
+        }
+        measured = self._of_tasks(responses, list(wanted.values()))
+        return {key: _of_item(item, metric, measured) for key, (item, metric) in wanted.items()}
+
+    def parts(self, responses: Sequence[Response]) -> list[tuple[Task, Sequence[Response]]]:
+        """Every task with the responses to its own requests."""
+        parts, start = [], 0
+        for task in self.tasks:
+            stop = start + len(task.requests)
+            parts.append((task, responses[start:stop]))
+            start = stop
+        return parts
+
+    def _of_tasks(
+        self, responses: Sequence[Response], wanted: Sequence[tuple[TaskFile | Group, str]]
+    ) -> dict[str, dict[str, Measured]]:
+        """By name of task and metric, each measured once."""
+        metrics: dict[str, dict[str, None]] = {}
+        for item, metric in wanted:
+            for name in _having(item, metric):
+                metrics.setdefault(name, {})[metric] = None
+        return {
+            task.name: task.measure(part, list(metrics[task.name]))
+            for task, part in self.parts(responses)
+            if task.name in metrics
+        }
+
+
+def load(suite: Suite, tokenizer: PreTrainedTokenizerBase, *, names: Sequence[str] = ()) -> Loaded:
+    """The tasks of a suite, with their requests; ``names`` are of tasks, groups, tags beyond it.
+
+    Raises:
+        Invalid: when a task cannot be used, its data cannot be read, or its split is empty.
+    """
+    library = Library.of(suite)
+    problems = check(suite.objectives, library)
+    items: list[TaskFile | Group] = []
+    for name in dict.fromkeys([*(objective.task for objective in suite.objectives), *names]):
+        try:
+            items += library.find_all(name)
+        except UnknownName as error:
+            problems.append(Problem(field=name, message=str(error)))
+        except Invalid as error:
+            problems += error.problems
+    leaves: dict[str, TaskFile] = {}
+    for leaf in (leaf for item in items for leaf in _leaves(item)):
+        if leaves.setdefault(leaf.config.task, leaf) != leaf:
+            message = "is asked in two ways; leave out one of the groups that say how"
+            problems.append(Problem(field=leaf.config.task, message=message))
+    if problems:
+        raise Invalid(problems)
+    template = chat_template(tokenizer) if suite.evaluation.apply_chat_template else None
+    return Loaded(items, [Task(leaf, suite, template) for leaf in leaves.values()])
+
+
+def _name(item: TaskFile | Group) -> str:
+    return item.config.group if isinstance(item, Group) else item.config.task
+
+
+def _leaves(item: TaskFile | Group) -> Sequence[TaskFile]:
+    return item.leaves if isinstance(item, Group) else (item,)
+
+
+def _having(item: TaskFile | Group, metric: str) -> list[str]:
+    """Names of the tasks of an item that have a metric: for a group, what it averages."""
+    return [leaf.config.task for leaf in _leaves(item) if metric in spellings(leaf)]
+
+
+def _of_item(
+    item: TaskFile | Group, metric: str, measured: Mapping[str, Mapping[str, Measured]]
+) -> Measured:
+    parts = [measured[name][metric] for name in _having(item, metric)]
+    if isinstance(item, TaskFile):
+        return parts[0]
+    by_size = next(
+        entry.weight_by_size
+        for entry in item.config.aggregate_metric_list or ()
+        if entry.metric == metric.partition(",")[0]
+    )
+    return averaged(parts, by_size=by_size)
