@@ -11,14 +11,16 @@ import numpy as np
 import pytest
 
 from evals.harness import Report
+from evals.playground import Playground
 from evals.score import report_folder
 from evals.suite import Suite
-from search.spec import Evaluation
+from search.outcome import Scores
+from search.spec import Evaluation, Objective
 from tests.evals.harness import matrix
 
 # Log-likelihoods in float32, whose sums are taken in another order.
 NOISE = 1e-4
-RESAMPLES = 200
+RESAMPLES = 50
 NAMES = [*matrix.TASKS, "f_python"]
 EVALUATIONS = {
     "as written": {},
@@ -125,3 +127,100 @@ def test_every_kind_of_task_is_scored_as_stock_lm_eval_scores_it(
     evaluation = Evaluation.model_validate(EVALUATIONS[settings])
     stock = bench.stock(NAMES, evaluation)
     assert_same(bench.ours(NAMES, evaluation), stock)
+
+
+@pytest.mark.parametrize("limit", [None, 3, 0.4])
+def test_groups_and_tags_are_put_together_and_averaged_as_by_stock_lm_eval(
+    bench: Bench, limit: float | None
+) -> None:
+    names = ["all_by_size", "no_average"]
+    stock = bench.stock(names, Evaluation(), limit)
+    ours = bench.ours(names, Evaluation(), limit)
+    assert_same(ours, stock)
+    assert ours.results["group_subtasks"]["some_alike"] == [
+        "m_tagged_1",
+        "m_tagged_2",
+        "some_alike::inner",
+    ]
+    assert set(ours.results["groups"]) == {"all_by_size", "some_alike"}
+
+
+def test_a_tag_is_its_tasks(bench: Bench) -> None:
+    assert_same(bench.ours(["m_tagged"], Evaluation()), bench.stock(["m_tagged"], Evaluation()))
+
+
+def test_tables_are_those_that_stock_lm_eval_prints(bench: Bench) -> None:
+    from lm_eval.utils import make_table
+
+    names = ["all_by_size", "w_filters", "m_never_shots"]
+    stock = bench.stock(names, Evaluation(num_fewshot=1))
+    found = bench.ours(names, Evaluation(num_fewshot=1)).table
+    assert found == make_table(stock) + "\n" + make_table(stock, "groups")
+
+
+def test_the_comparison_notices_another_example(bench: Bench) -> None:
+    ours = bench.ours(["m_described"], Evaluation(num_fewshot=1))
+    with pytest.raises(AssertionError):
+        assert_same(ours, bench.stock(["m_described"], Evaluation()))
+
+
+def objectives(bench: Bench, *keys: str) -> tuple[Scores, Report]:
+    """What an optimizer is told of all examples, and the report of the same."""
+    from transformers import AutoTokenizer, LlamaForCausalLM
+
+    from evals.evaluator import Evaluator
+
+    wanted = tuple(Objective(task=k.split("/")[0], metric=k.split("/")[1]) for k in keys)
+    suite = Suite(wanted, None, (str(bench.tasks),), trusted=(str(bench.tasks / "python"),))
+    model = LlamaForCausalLM.from_pretrained(bench.model, dtype="float32")
+    scores = Evaluator(model, AutoTokenizer.from_pretrained(bench.model), suite).score()
+    return scores, bench.ours([objective.task for objective in wanted], Evaluation())
+
+
+def test_scores_of_objectives_are_the_reports(bench: Bench) -> None:
+    keys = [
+        "m_every_metric/acc_norm,none",
+        "w_filters/exact_match,flexible-extract",
+        "m_two_choices/mcc,none",
+        "all_by_size/acc,none",
+        "some_alike/acc,none",
+        "f_python/starts,reversed",
+    ]
+    scores, report = objectives(bench, *keys)
+    for key in keys:
+        task, metric = key.split("/")
+        row = report.results["results"][task]
+        assert scores[key].value == pytest.approx(row[metric], abs=1e-12), key
+        stderr = row[metric.replace(",", "_stderr,")]
+        if "mcc" not in metric:  # resampled less often for an optimizer
+            assert scores[key].stderr == pytest.approx(stderr), key
+        if "mcc" not in metric and task != "some_alike":
+            assert scores[key].value == pytest.approx(scores[key].examples.mean())
+
+
+def test_examples_of_tasks_that_count_alike_are_scaled_to_their_groups_mean(bench: Bench) -> None:
+    scores, report = objectives(bench, "some_alike/acc", "m_few/acc")
+    group = scores["some_alike/acc"]
+    assert group.count == 18  # three tasks of six
+    assert group.value == pytest.approx(group.examples.mean())
+    values = [report.results["results"][t]["acc,none"] for t in ("m_tagged_1", "m_tagged_2")]
+    inner = report.results["results"]["m_one_token"]["acc,none"]
+    assert group.value == pytest.approx(np.mean([*values, inner]))
+
+
+def test_a_metric_that_is_smaller_when_better_is_negated_for_python_too(bench: Bench) -> None:
+    scores, report = objectives(bench, "f_python/length")
+    total = report.results["results"]["f_python"]["length,reversed"]
+    assert scores["f_python/length"].value == -total
+    assert total > 0
+
+
+@pytest.mark.playground
+@pytest.mark.xdist_group("playground")  # trained once
+def test_the_playground_is_scored_as_stock_lm_eval_scores_it(trained: Playground) -> None:
+    names = ["nm_arith", "nm_string", "nm_facts", "nm_text"]
+    for model in (trained.base, trained.parents["string"]):
+        playground = Bench(model, trained.tasks)
+        ours = playground.ours(names, Evaluation(), limit=40)
+        assert_same(ours, playground.stock(names, Evaluation(), limit=40))
+        assert ours.results["n-samples"]["nm_string"]["effective"] == 40
