@@ -212,6 +212,7 @@ class Attended:
                 "candidate": ordinal,
                 "genes": self.search.submission.facts.get("genes", "unknown"),
                 "sha256": self._store.hashes(self.search.id),
+                **self.search.spec.evaluation.model_dump(exclude_defaults=True),
             },
             form=form,
         )

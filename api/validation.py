@@ -37,6 +37,7 @@ from search.spec import (
     parse_spec,
     problems_of,
 )
+from workers.checkpoints.chat_template import chat_template
 from workers.merging.merge_method import methods
 from workers.messages import Zoo
 from workers.planning.memory import free_memory
@@ -114,6 +115,7 @@ def examine(document: object, settings: Settings, find: Find) -> Examined:
     problems += _objective_problems(raw, settings)
     folders = _find_models(raw, find, problems)
     found = _preflight(folders, problems)
+    problems += _template_problems(spec, folders)
     space = _space(spec, found, problems)
     if space is not None and spec is not None and found is not None and found.layout is not None:
         problems += _misuses(spec, space.dim)
@@ -305,6 +307,15 @@ def _find_models(raw: dict[Any, Any], find: Find, problems: list[Problem]) -> Fo
             path, folder = found
             folders.parents.append((path, parent.name, folder))
     return folders
+
+
+def _template_problems(spec: SearchSpec | None, folders: Folders) -> Iterator[Problem]:
+    """Merged models answer in the base's template."""
+    if spec is None or folders.base is None or not spec.evaluation.apply_chat_template:
+        return
+    if chat_template(folders.base[1]) is None:
+        message = "the base has no chat template; leave it out, or put one into its folder"
+        yield Problem(field="evaluation.apply_chat_template", message=message)
 
 
 def _preflight(folders: Folders, problems: list[Problem]) -> Preflight | None:

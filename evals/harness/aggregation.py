@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import random
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -88,7 +89,9 @@ def _stderr(aggregate: Callable[..., float], items: list[Any]) -> float:
         means = np.asarray(items, dtype=np.float64)[_resampled(len(items))].mean(axis=1)
         with np.errstate(all="ignore"):  # beyond all numbers
             return float(np.exp(-means).std(ddof=1))
-    resampled = metrics._bootstrap_internal(aggregate, _RESAMPLES)((0, items))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what resampled examples happen to lack
+        resampled = metrics._bootstrap_internal(aggregate, _RESAMPLES)((0, items))
     return float(metrics.sample_stddev(resampled))
 
 

@@ -23,6 +23,17 @@ def test_folders_of_a_variable_are_separated_by_colons(
     assert Settings().roots == (tmp_path / "a", tmp_path / "b")
 
 
+def test_trusted_task_folders_are_task_folders_after_the_others(tmp_path: Path) -> None:
+    for name in ("mine", "installed"):
+        (tmp_path / name).mkdir()
+    missing = tmp_path / "missing"
+    settings = Settings(
+        task_folders=(tmp_path / "mine",), trusted_task_folders=(tmp_path / "installed", missing)
+    )
+    assert settings.tasks == (tmp_path / "mine", tmp_path / "installed")
+    assert settings.trusted_tasks == (tmp_path / "installed",)
+
+
 def test_task_folders_that_do_not_exist_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "tasks").mkdir()
     assert Settings(home=tmp_path).tasks == (tmp_path / "tasks",)

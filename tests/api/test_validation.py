@@ -95,6 +95,16 @@ def test_everything_that_is_wrong_comes_at_once(document: Any, settings: Setting
     assert any(field.startswith("optimizer.") for field in found)
 
 
+def test_a_chat_template_that_the_base_lacks_is_a_problem(
+    document: Any, settings: Settings, home: Path
+) -> None:
+    document["evaluation"] = {"apply_chat_template": True}
+    (message,) = problems(document, settings).items()
+    assert message[0] == "evaluation.apply_chat_template"
+    (home / "models" / "base" / "chat_template.jinja").write_text("{{ messages }}")
+    assert validate(document, settings).submission.spec.evaluation.apply_chat_template
+
+
 def change(document: Any, path: str, value: Any) -> None:
     """Put a value at a path such as ``space.parameters.density``."""
     *way, last = path.replace("[", ".").replace("]", "").split(".")

@@ -97,3 +97,34 @@ def test_a_parent_cannot_be_called_base(document: dict[str, Any]) -> None:
 @pytest.mark.parametrize("document", [None, [], "spec", 3])
 def test_something_else_than_a_mapping_is_one_problem(document: object) -> None:
     assert list(problems(document)) == ["spec"]
+
+
+def test_tasks_are_asked_as_they_are_unless_the_spec_says_how(document: dict[str, Any]) -> None:
+    plain = parse_spec(document).evaluation
+    assert plain.model_dump(exclude_defaults=True) == {}
+    asked = {"num_fewshot": 3, "apply_chat_template": True, "system_instruction": "Be brief."}
+    evaluation = parse_spec({**document, "evaluation": asked}).evaluation
+    assert evaluation.model_dump(exclude_defaults=True) == asked
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "turns"),
+    [
+        ({}, False),
+        ({"apply_chat_template": True}, True),
+        ({"apply_chat_template": True, "fewshot_as_multiturn": False}, False),
+    ],
+)
+def test_shots_are_turns_of_a_chat_unless_told_otherwise(
+    document: dict[str, Any], evaluation: dict[str, Any], turns: object
+) -> None:
+    assert parse_spec({**document, "evaluation": evaluation}).evaluation.as_turns is turns
+
+
+def test_what_is_wrong_with_an_evaluation_is_named(document: dict[str, Any]) -> None:
+    document["evaluation"] = {"num_fewshots": 3, "num_fewshot": -1, "system_instruction": ""}
+    found = problems(document)
+    assert "did you mean 'num_fewshot'" in found["evaluation.num_fewshots"]
+    assert {"evaluation.num_fewshot", "evaluation.system_instruction"} < set(found)
+    document["evaluation"] = {"fewshot_as_multiturn": True}
+    assert "needs apply_chat_template" in problems(document)["evaluation"]

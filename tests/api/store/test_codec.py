@@ -1,5 +1,10 @@
 """Columns hold the nouns to the bit, and not much more than their bits."""
 
+from dataclasses import replace
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,11 +15,14 @@ from api.store.codec import (
     pack_geometry,
     scores_from_json,
     scores_to_json,
+    search_from_columns,
+    submission_to_columns,
     unpack_examples,
     unpack_geometry,
 )
 from api.store.records import Summary
 from search.outcome import Score
+from tests.analytic import submission
 
 ANY_FLOAT = st.floats(width=32) | st.sampled_from([0.0, -0.0, 1.0])
 
@@ -46,3 +54,10 @@ def test_aggregates_survive_json(value: float, stderr: float) -> None:
 
 def test_no_geometry_stays_none() -> None:
     assert unpack_geometry(pack_geometry(None)) is None
+
+
+def test_folders_of_searches_from_before_any_was_trusted_are_read() -> None:
+    given = replace(submission(), task_folders=("mine",))
+    columns = submission_to_columns(given) | {"task_folders": ["mine"]}
+    row: Any = SimpleNamespace(id="a", created_at=datetime.now(UTC), **columns)
+    assert search_from_columns(row).submission == given

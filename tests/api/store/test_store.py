@@ -51,6 +51,14 @@ def test_a_submission_comes_back_as_it_was(store: Store) -> None:
     assert suite_of(search, Split.SEARCH).objectives == given.spec.objectives
 
 
+def test_how_and_from_where_tasks_are_asked_comes_back(store: Store) -> None:
+    plain = submission(evaluation={"num_fewshot": 2})
+    given = replace(plain, task_folders=("mine", "installed"), trusted_folders=("installed",))
+    suite = suite_of(store.search(store.create_search(given)), Split.SEARCH)
+    assert (suite.folders, suite.trusted) == (("mine", "installed"), ("installed",))
+    assert suite.evaluation.num_fewshot == 2
+
+
 def test_searches_page_from_the_newest(store: Store) -> None:
     ids = [store.create_search(submission(seed=seed)) for seed in range(5)]
     newest = store.searches(limit=2)
