@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from evals.harness.aggregation import Measured, aggregated
 from evals.harness.building import lm_eval_task, task_faults
+from evals.harness.choices import Choices
 from evals.harness.examples import ChatTemplate, Example, examples_of, request_of
 from evals.harness.spellings import in_full, spellings
 from evals.requests import Answer, Request, Response, Unscorable
@@ -39,6 +40,8 @@ class Task:
                 self.lm_eval_task, task_file, suite.split, suite.limit, suite.evaluation, template
             )
             _remember_documents(self.lm_eval_task, self.examples)
+            fits = bool(self.examples) and Choices.fits(self.lm_eval_task, self.examples)
+            self._choices = Choices(self.lm_eval_task, self.examples) if fits else None
         except task_faults() as error:
             what = next(iter(str(error).splitlines()), "no reason given")
             message = f"cannot be built from {task_file.path}: {type(error).__name__}: {what}"
@@ -63,17 +66,17 @@ class Task:
         Raises:
             Unscorable: when a metric says nothing of some examples.
         """
-        wanted = {spelling: self._full[spelling].split(",", 1) for spelling in metrics}
-        self.answer(responses, {name for _, name in wanted.values()})
-        results = functools.cache(self.results)
-        measured = {}
-        for spelling, (metric, name) in wanted.items():
-            items = [result[metric] for result in results(name) if metric in result]
-            if len(items) < len(self):
-                silent = len(self) - len(items)
-                raise Unscorable(f"{self.name}/{spelling} has no value for {silent} examples")
-            measured[spelling] = aggregated(self.lm_eval_task.aggregation().get(metric), items)
-        return measured
+        items = {
+            spelling: self._choices.items(responses, metric)
+            for spelling, metric in ((s, self._full[s].partition(",")[0]) for s in metrics)
+            if self._choices is not None and metric in Choices.metrics
+        }
+        rest = [spelling for spelling in metrics if spelling not in items]
+        items |= self._by_lm_eval(responses, rest) if rest else {}
+        return {
+            spelling: aggregated(self._aggregation(spelling), items[spelling])
+            for spelling in metrics
+        }
 
     def answer(self, responses: Sequence[Response], filters: set[str] | None = None) -> None:
         """Give lm-eval's instances these responses, as all or some filters read them."""
@@ -83,6 +86,25 @@ class Task:
         for ensemble in self.lm_eval_task._filters:
             if filters is None or ensemble.name in filters:
                 ensemble.apply(self._instances)
+
+    def _by_lm_eval(
+        self, responses: Sequence[Response], metrics: Sequence[str]
+    ) -> dict[str, list[Any]]:
+        wanted = {spelling: self._full[spelling].split(",", 1) for spelling in metrics}
+        self.answer(responses, {name for _, name in wanted.values()})
+        results = functools.cache(self.results)
+        items = {}
+        for spelling, (metric, name) in wanted.items():
+            items[spelling] = [result[metric] for result in results(name) if metric in result]
+            if silent := len(self) - len(items[spelling]):
+                raise Unscorable(f"{self.name}/{spelling} has no value for {silent} examples")
+        return items
+
+    def _aggregation(self, spelling: str) -> Callable[..., float] | None:
+        found: Callable[..., float] | None = self.lm_eval_task.aggregation().get(
+            self._full[spelling].partition(",")[0]
+        )
+        return found
 
     def results(self, name: str) -> list[Mapping[str, Any]]:
         """What lm-eval says of each example, as one filter reads the answers."""

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evals.harness import Report
+from evals.harness import Report, load
 from evals.playground import Playground
+from evals.requests import Answer
 from evals.score import report_folder
 from evals.suite import Suite
 from search.outcome import Scores
@@ -213,6 +214,24 @@ def test_a_metric_that_is_smaller_when_better_is_negated_for_python_too(bench: B
     total = report.results["results"]["f_python"]["length,reversed"]
     assert scores["f_python/length"].value == -total
     assert total > 0
+
+
+@pytest.mark.parametrize("name", [name for name in matrix.TASKS if name.startswith("m_")])
+def test_accuracies_of_all_examples_at_once_are_those_of_one_after_the_other(
+    bench: Bench, tokenizer: Any, name: str
+) -> None:
+    rng = np.random.default_rng(5)
+    (task,) = load(Suite((), None, (str(bench.tasks),)), tokenizer, names=[name]).tasks
+    metrics = [m for m in ("acc", "acc_norm", "acc_bytes") if m in task.metrics]
+    for _ in range(20):
+        # Few different values: the first of several best choices counts.
+        likelihoods = rng.integers(-6, 0, len(task.requests)) / 2
+        answers: list[Any] = [Answer(value, greedy=False) for value in likelihoods.tolist()]
+        found = task.measure(answers, metrics)
+        task.answer(answers)
+        results = task.results("none")
+        for metric in metrics:
+            assert found[metric].examples.tolist() == [result[metric] for result in results]
 
 
 @pytest.mark.playground
