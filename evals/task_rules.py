@@ -99,6 +99,9 @@ def _unusable(task_file: TaskFile) -> Iterator[tuple[str, str]]:
     for key in ("doc_to_image", "doc_to_audio"):
         if raw.get(key) is not None:
             yield key, "only tasks of text are supported"
+    for index, entry in enumerate(config.metric_list or ()):
+        if entry.metric == "likelihood" and entry.aggregation in (None, "mean"):
+            yield f"metric_list[{index}].metric", "is a pair, which lm-eval cannot average"
     options = config.generation_kwargs or {}
     sampled = options.get("do_sample")
     if sampled or (sampled is None and options.get("temperature")):

@@ -10,10 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from evals.harness.building import task_faults
 from evals.harness.loading import Loaded
 from evals.harness.task import Task
 from evals.requests import Response
 from evals.task_files import Group, TaskFile
+from search.problems import Invalid, Problem
 
 # As often as lm-eval resamples where a standard error has no formula.
 RESAMPLES = 100_000
@@ -41,11 +43,20 @@ def report(loaded: Loaded, responses: Sequence[Response], *, resamples: int = RE
         loaded: whose requests were answered.
         responses: one to each request.
         resamples: for standard errors without a formula; none are given for 0.
+
+    Raises:
+        Invalid: when a task's own Python fails on an answer.
     """
     from lm_eval.evaluator_utils import _process_results
     from lm_eval.utils import make_table
 
-    accounts = {task.name: _account(task, part) for task, part in loaded.parts(responses)}
+    accounts = {}
+    for task, part in loaded.parts(responses):
+        try:
+            accounts[task.name] = _account(task, part)
+        except task_faults() as error:
+            message = f"its answers cannot be judged: {type(error).__name__}: {error}"
+            raise Invalid([Problem(field=task.name, message=message)]) from error
     # It says on standard output what it resamples.
     with contextlib.redirect_stdout(io.StringIO()):
         results = _process_results(accounts, _groups(loaded), resamples)._to_eval_results()

@@ -158,6 +158,7 @@ def test_tasks_of_lm_eval_that_run_code_are_refused(tmp_path: Path) -> None:
             {"filter_list": [{"name": "a", "filter": [{"function": "own"}]}]},
             "filter_list[0].filter[0].function",
         ),
+        ({"metric_list": [{"metric": "likelihood"}]}, "is a pair, which lm-eval cannot average"),
         ({"generation_kwargs": {"do_sample": True}}, "set do_sample: false"),
         ({"generation_kwargs": {"temperature": 0.7}}, "set do_sample: false"),
         ({"generation_kwargs": {"num_beams": 3}}, "generation_kwargs.num_beams"),

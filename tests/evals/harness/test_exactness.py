@@ -39,14 +39,18 @@ class Bench:
     tasks: Path
 
     def stock(
-        self, names: Sequence[str], evaluation: Evaluation, limit: float | None = None
+        self,
+        names: Sequence[str],
+        evaluation: Evaluation,
+        limit: float | None = None,
+        dtype: str = "float32",
     ) -> dict[str, Any]:
         import lm_eval
         from lm_eval.models.huggingface import HFLM
         from lm_eval.tasks import TaskManager
 
         found: dict[str, Any] = lm_eval.simple_evaluate(
-            model=HFLM(pretrained=str(self.model), device="cpu", dtype="float32", batch_size=1),
+            model=HFLM(pretrained=str(self.model), device="cpu", dtype=dtype, batch_size=1),
             tasks=list(names),
             task_manager=TaskManager(include_path=str(self.tasks), include_defaults=False),
             num_fewshot=evaluation.num_fewshot,
@@ -59,7 +63,11 @@ class Bench:
         return found
 
     def ours(
-        self, names: Sequence[str], evaluation: Evaluation, limit: float | None = None
+        self,
+        names: Sequence[str],
+        evaluation: Evaluation,
+        limit: float | None = None,
+        dtype: str = "float32",
     ) -> Report:
         suite = Suite(
             (),
@@ -69,7 +77,7 @@ class Bench:
             trusted=(str(self.tasks / "python"),),
             evaluation=evaluation,
         )
-        return report_folder(self.model, names, suite, "float32", resamples=RESAMPLES)
+        return report_folder(self.model, names, suite, dtype, resamples=RESAMPLES)
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +136,25 @@ def test_every_kind_of_task_is_scored_as_stock_lm_eval_scores_it(
     evaluation = Evaluation.model_validate(EVALUATIONS[settings])
     stock = bench.stock(NAMES, evaluation)
     assert_same(bench.ours(NAMES, evaluation), stock)
+
+
+def test_in_bfloat16_log_likelihoods_are_within_its_resolution(bench: Bench) -> None:
+    """A number has 8 bits there: 2 % of a log-likelihood and 0.1 nats, for one more rounding."""
+    names = ["m_every_metric", "m_one_token", "l_last_word", "r_texts"]
+    stock = bench.stock(names, Evaluation(), dtype="bfloat16")
+    ours = bench.ours(names, Evaluation(), dtype="bfloat16")
+    compared = 0
+    for name in names:
+        for mine, theirs in zip(ours.samples[name], stock["samples"][name], strict=True):
+            pairs = zip(mine["resps"], theirs["resps"], strict=True)
+            for found, expected in map(_likelihoods, pairs):
+                assert found == pytest.approx(expected, rel=0.02, abs=0.1), name
+                compared += 1
+    assert compared == 6 * (4 + 4 + 4 + 1 + 1)  # four more without the context
+
+
+def _likelihoods(pair: tuple[Any, Any]) -> list[float]:
+    return [answer[0] if isinstance(answer, tuple) else answer for (answer,) in pair]
 
 
 @pytest.mark.parametrize("limit", [None, 3, 0.4])
