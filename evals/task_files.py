@@ -198,13 +198,23 @@ class TaskFile:
     config: TaskConfig
     raw: Mapping[str, Any] = field(repr=False)
 
+    @property
+    def name(self) -> str:
+        """That results are listed under."""
+        return self.config.task
+
+    @property
+    def leaves(self) -> tuple[TaskFile, ...]:
+        """Itself, as in a group of one."""
+        return (self,)
+
 
 @dataclass(frozen=True, slots=True)
 class Group:
     """A group of tasks and other groups.
 
     Args:
-        config: with the name that results are listed under.
+        config: what the file says.
         members: tasks as the group overrides them, and groups, in the order of the file.
     """
 
@@ -212,13 +222,14 @@ class Group:
     members: tuple[TaskFile | Group, ...]
 
     @property
+    def name(self) -> str:
+        """That results are listed under."""
+        return self.config.group
+
+    @property
     def leaves(self) -> tuple[TaskFile, ...]:
         """The tasks of the group and of the groups in it."""
-        return tuple(
-            leaf
-            for member in self.members
-            for leaf in (member.leaves if isinstance(member, Group) else (member,))
-        )
+        return tuple(leaf for member in self.members for leaf in member.leaves)
 
 
 def read_task(path: Path, *, trusted: bool = False) -> TaskFile:

@@ -121,12 +121,14 @@ class Library:
             raise Invalid([Problem(field=f"{path}: task", message="is a group within itself")])
         overrides = {**config.overrides, **overrides}
         above = (*above, config.group)
-        members = [
-            member for item in config.task for member in self._members(path, item, overrides, above)
-        ]
+        members = {
+            member.name: member  # named twice, the last counts
+            for item in config.task
+            for member in self._members(path, item, overrides, above)
+        }
         if not members:
             raise Invalid([Problem(field=f"{path}: task", message="names no task")])
-        return Group(config, tuple(members))
+        return Group(config, tuple(members.values()))
 
     def _members(
         self,

@@ -33,7 +33,7 @@ class Loaded:
         self.items = items
         self.tasks = tasks
         self.requests: Sequence[Request] = tuple(r for task in tasks for r in task.requests)
-        self._named = {_name(item): item for item in items}
+        self._named = {item.name: item for item in items}
 
     def higher_is_better(self, objective: Objective) -> bool:
         """Of the metric itself."""
@@ -95,27 +95,19 @@ def load(suite: Suite, tokenizer: PreTrainedTokenizerBase, *, names: Sequence[st
         except Invalid as error:
             problems += error.problems
     leaves: dict[str, TaskFile] = {}
-    for leaf in (leaf for item in items for leaf in _leaves(item)):
-        if leaves.setdefault(leaf.config.task, leaf) != leaf:
+    for leaf in (leaf for item in items for leaf in item.leaves):
+        if leaves.setdefault(leaf.name, leaf) != leaf:
             message = "is asked in two ways; leave out one of the groups that say how"
-            problems.append(Problem(field=leaf.config.task, message=message))
+            problems.append(Problem(field=leaf.name, message=message))
     if problems:
         raise Invalid(problems)
     template = chat_template(tokenizer) if suite.evaluation.apply_chat_template else None
     return Loaded(items, [Task(leaf, suite, template) for leaf in leaves.values()])
 
 
-def _name(item: TaskFile | Group) -> str:
-    return item.config.group if isinstance(item, Group) else item.config.task
-
-
-def _leaves(item: TaskFile | Group) -> Sequence[TaskFile]:
-    return item.leaves if isinstance(item, Group) else (item,)
-
-
 def _having(item: TaskFile | Group, metric: str) -> list[str]:
     """Names of the tasks of an item that have a metric: for a group, what it averages."""
-    return [leaf.config.task for leaf in _leaves(item) if metric in spellings(leaf)]
+    return [leaf.name for leaf in item.leaves if metric in spellings(leaf)]
 
 
 def _of_item(

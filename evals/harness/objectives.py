@@ -74,7 +74,7 @@ def check(objectives: Sequence[Objective], library: Library) -> list[Problem]:
             if isinstance(item, Group) and not known:
                 message = (
                     f"group '{objective.task}' averages no metric of its tasks; name some of them:"
-                    f" {', '.join(leaf.config.task for leaf in item.leaves[:5])}"
+                    f" {', '.join(leaf.name for leaf in item.leaves[:5])}"
                 )
                 problems.append(Problem(field=f"{field}.task", message=message))
             elif objective.metric not in known:
@@ -107,14 +107,14 @@ def example_count(objectives: Sequence[Objective], library: Library) -> int:
 
 def _count(name: str, library: Library) -> int:
     try:
-        leaves = _leaves(library.find(name))
+        leaves = library.find(name).leaves
     except (UnknownName, Invalid):  # reported by `check`
         return _UNKNOWN_COUNT
     return sum(example_counts(leaf).get(Split.SEARCH, _UNKNOWN_COUNT) for leaf in leaves)
 
 
 def _info(name: str, item: TaskFile | Group) -> TaskInfo:
-    counts = [example_counts(leaf) for leaf in _leaves(item)]
+    counts = [example_counts(leaf) for leaf in item.leaves]
     common = set(counts[0]).intersection(*counts)
     return TaskInfo(
         name=name,
@@ -122,7 +122,3 @@ def _info(name: str, item: TaskFile | Group) -> TaskInfo:
         metrics=listed(item),
         examples={split: sum(c[split] for c in counts) for split in counts[0] if split in common},
     )
-
-
-def _leaves(item: TaskFile | Group) -> Sequence[TaskFile]:
-    return item.leaves if isinstance(item, Group) else (item,)

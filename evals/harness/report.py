@@ -14,7 +14,7 @@ from evals.harness.building import task_faults
 from evals.harness.loading import Loaded
 from evals.harness.task import Task
 from evals.requests import Response
-from evals.task_files import Group, TaskFile
+from evals.task_files import Group
 from search.problems import Invalid, Problem
 
 # As often as lm-eval resamples where a standard error has no formula.
@@ -127,23 +127,19 @@ def _groups(loaded: Loaded) -> dict[str, Any]:
         ]
         made = LmEvalGroup.from_config(
             GroupConfig(
-                group=config.group,
+                group=group.name,
                 group_alias=config.group_alias,
-                task=[_label(member) for member in group.members],
+                task=[member.name for member in group.members],
                 aggregate_metric_list=listed or None,
                 metadata=config.metadata or {},
             )
         )
-        groups[config.group] = made
+        groups[group.name] = made
         for member in group.members:
-            made.add(built(member) if isinstance(member, Group) else tasks[_label(member)])
+            made.add(built(member) if isinstance(member, Group) else tasks[member.name])
         return made
 
     for item in loaded.items:
         if isinstance(item, Group):
             built(item)
     return groups
-
-
-def _label(item: TaskFile | Group) -> str:
-    return item.config.group if isinstance(item, Group) else item.config.task

@@ -31,7 +31,7 @@ class Task:
     """
 
     def __init__(self, task_file: TaskFile, suite: Suite, template: ChatTemplate | None) -> None:
-        self.name = task_file.config.task
+        self.name = task_file.name
         self.metrics: Mapping[str, bool] = spellings(task_file)
         self._full = {spelling: in_full(task_file, spelling) for spelling in self.metrics}
         try:

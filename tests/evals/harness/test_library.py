@@ -34,8 +34,7 @@ def group(folder: Path, name: str) -> Group:
 
 
 def shots(item: TaskFile | Group) -> dict[str, int | None]:
-    leaves = item.leaves if isinstance(item, Group) else (item,)
-    return {leaf.config.task: leaf.config.num_fewshot for leaf in leaves}
+    return {leaf.name: leaf.config.num_fewshot for leaf in item.leaves}
 
 
 def complaint(act: Callable[[], object]) -> str:
@@ -64,6 +63,13 @@ def test_a_group_of_one_name_instead_of_a_list_has_that_task(folder: Path) -> No
     assert shots(group(folder, "single")) == {"t_one": 4}
 
 
+def test_a_task_named_twice_in_a_group_counts_once(folder: Path) -> None:
+    task = [{"task": "t_one", "num_fewshot": 1}, "t_two", "t_tag"]
+    write(folder, "twice", group="twice", task=task)
+    assert [leaf.name for leaf in group(folder, "twice").leaves] == ["t_one", "t_two"]
+    assert shots(group(folder, "twice"))["t_one"] == 4
+
+
 def test_a_group_named_as_a_task_with_overrides_keeps_its_tasks_apart(folder: Path) -> None:
     """Stock lm-eval gives them all the group's name, and scores the last."""
     from lm_eval.tasks import TaskManager
@@ -90,7 +96,7 @@ def test_shots_of_an_evaluation_count_except_where_a_file_says_none(folder: Path
 def test_the_groups_of_lm_eval_are_found_with_their_tasks(folder: Path) -> None:
     found = group(folder, "mmlu")
     assert len(found.leaves) == 57
-    assert [str(m.config.group) for m in found.members if isinstance(m, Group)] == [
+    assert [member.name for member in found.members] == [
         "mmlu_stem",
         "mmlu_other",
         "mmlu_social_sciences",
