@@ -21,7 +21,7 @@ from tests.evals.harness import matrix
 
 # Log-likelihoods in float32, whose sums are taken in another order.
 NOISE = 1e-4
-RESAMPLES = 50
+RESAMPLES = 20
 NAMES = [*matrix.TASKS, "f_python"]
 EVALUATIONS = {
     "as written": {},
