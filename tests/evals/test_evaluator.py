@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from evals import engine as engine_module
 from evals.engine import Engine
 from evals.evaluator import Evaluator
 from evals.requests import Continuation, Prompt, Request, Text, Unscorable
@@ -137,14 +136,14 @@ def test_requests_that_the_model_cannot_read_are_problems(model: Any, tokenizer:
 
 
 def test_answers_do_not_depend_on_how_requests_are_batched(
-    model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+    model: Any, tokenizer: Any
 ) -> None:
     engine = Engine(model, tokenizer)
     together = engine.run(engine.prepare(mixed()))
-    for limits in (engine_module._BATCH_TOKENS, engine_module._CACHED_TOKENS):
-        monkeypatch.setitem(limits, "cpu", 1)
+    engine = Engine(model, tokenizer, token_limit=1)
     plan = engine.prepare(mixed())
     assert all(len(batch.rows) == 1 for batch in plan.batches)
+    assert all(len(prompts) == 1 for prompts in plan.prompts)
     for one, other in zip(engine.run(plan), together, strict=True):
         one, other = (getattr(a, "loglikelihood", a) for a in (one, other))
         assert one == (other if isinstance(one, str) else pytest.approx(other, abs=1e-4))

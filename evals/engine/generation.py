@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor, PreTrainedModel, StoppingCriteria
 
-from evals.encoding import EncodedPrompt, Encoder
+from evals.engine.encoding import EncodedPrompt, Encoder
 from evals.requests import Unscorable
 
 # What a generation config may say without changing a greedy answer.
