@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from evals.engine.encoding import Tokens
-from evals.engine.packing import Row
+from evals.engine.packing import PASS, Row
 from evals.engine.trees import tree
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,10 +50,14 @@ class Batch:
     table: tuple[int, int]
 
     def halves(self) -> list[Batch]:
-        """Two that do the same; itself alone when it is a single row."""
-        middle = len(self.rows) // 2
-        parts = [part for part in (self.rows[:middle], self.rows[middle:]) if part]
-        return [batch_of(part, self.stem, self.inputs.device) for part in parts]
+        """Two that do the same; itself alone when it is a single reading."""
+        rows = self.rows
+        if len(rows) == 1:
+            rows = [
+                Row(part, len(tree(part, len(self.stem)).tokens))
+                for part in halved(rows[0].readings)
+            ]
+        return [batch_of(part, self.stem, self.inputs.device) for part in halved(rows)]
 
 
 def batches(
@@ -60,7 +68,7 @@ def batches(
     token_limit: int,
     position_limit: int,
 ) -> Iterator[Batch]:
-    """Rows of similar width together, the widest first.
+    """Rows of similar width together, the widest first, so that padding and passes cost least.
 
     Args:
         rows: behind the stem.
@@ -69,18 +77,26 @@ def batches(
         token_limit: of inputs, padding counted; a single row may have more.
         position_limit: of what is projected to the vocabulary; likewise.
     """
-    group: list[Row] = []
-    positions = 0
-    for row in sorted(rows, key=lambda row: (-row.width, row.readings[0].tokens)):
-        scored = sum(reading.depth for reading in row.readings)
-        over = (len(group) + 1) * (group or [row])[0].width > token_limit
-        if group and (over or positions + scored > position_limit):
-            yield batch_of(group, stem, device)
-            group, positions = [], 0
-        group.append(row)
-        positions += scored
-    if group:
-        yield batch_of(group, stem, device)
+    ordered = sorted(rows, key=lambda row: (-row.width, row.readings[0].tokens))
+    scored = [sum(reading.depth for reading in row.readings) for row in ordered]
+    # Of the last rows, from each on: what they cost at least, and where their first batch ends.
+    costs = [0.0] * (len(ordered) + 1)
+    ends = [0] * len(ordered)
+    for start in reversed(range(len(ordered))):
+        width, positions = ordered[start].width, 0
+        costs[start] = math.inf
+        for end in range(start + 1, len(ordered) + 1):
+            tokens = (end - start) * width
+            positions += scored[end - 1]
+            if end > start + 1 and (tokens > token_limit or positions > position_limit):
+                break
+            if PASS + tokens + costs[end] <= costs[start]:
+                costs[start] = PASS + tokens + costs[end]
+                ends[start] = end
+    start = 0
+    while start < len(ordered):
+        yield batch_of(ordered[start : ends[start]], stem, device)
+        start = ends[start]
 
 
 def batch_of(rows: Sequence[Row], stem: Tokens, device: torch.device) -> Batch:
@@ -128,3 +144,9 @@ def batch_of(rows: Sequence[Row], stem: Tokens, device: torch.device) -> Batch:
         units=units,
         table=(len(units), longest),
     )
+
+
+def halved(items: Sequence[Item]) -> list[Sequence[Item]]:
+    """In two; in one part when there is only one item."""
+    middle = len(items) // 2
+    return [part for part in (items[:middle], items[middle:]) if part]

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evals.engine.batches import Batch, batches
 from evals.engine.encoding import EncodedPrompt, Encoder, Pair, Tokens
-from evals.engine.generation import Generator
+from evals.engine.generation import Generator, Writing
 from evals.engine.pace import token_limit as _token_limit
 from evals.engine.packing import Cost, Group, Row, packed
 from evals.engine.scoring import Scorer
@@ -55,14 +55,14 @@ class Plan:
         units: of each request that is scored.
         unit_count: of all requests.
         sections: forward passes, each after those whose stem its own continues.
-        prompts: batches of generation; split likewise.
+        writings: batches of generation; split likewise.
     """
 
     requests: Sequence[Request]
     units: Sequence[range]
     unit_count: int
     sections: Sequence[_Section]
-    prompts: Sequence[Sequence[EncodedPrompt]]
+    writings: Sequence[Writing]
 
     @property
     def batches(self) -> list[Batch]:
@@ -105,8 +105,9 @@ class Engine:
         self._encoder = Encoder(tokenizer, self._length)
         self._shareable = shareable_length(model, self._device)
         self._token_limit = token_limit or _token_limit(model, self._device)
+        self._position_limit = _BATCH_LOGITS // int(model.config.get_text_config().vocab_size)
         self._scorer = Scorer(model, dtype=model.dtype)
-        self._generator = Generator(model, self._encoder, self._device)
+        self._generator = Generator(model, self._encoder, self._device, shareable=self._shareable)
         self.plan_fingerprint = ", ".join(
             (
                 str(model.dtype).removeprefix("torch."),
@@ -144,7 +145,7 @@ class Engine:
             units=units,
             unit_count=len(pairs),
             sections=[self._section(group) for group in self._groups(pairs)],
-            prompts=list(self._grouped_prompts(prompts)),
+            writings=list(self._writings(prompts)),
         )
 
     @torch.inference_mode()
@@ -162,7 +163,7 @@ class Engine:
         """
         start = time.perf_counter()
         answers = self._score(plan, stems)
-        texts = self._write(plan)
+        texts = self._write(plan, stems)
         self.forward_s = time.perf_counter() - start
         responses: list[Response] = []
         for index, (request, units) in enumerate(zip(plan.requests, plan.units, strict=True)):
@@ -185,13 +186,12 @@ class Engine:
         for reading in every:
             (shareable if len(reading.tokens) <= self._shareable else alone).append(reading)
         width = int(self._model.config.get_text_config().hidden_size)
-        groups = packed(shareable, Cost(width))
+        groups = packed(shareable, Cost(width, self._token_limit, self._position_limit))
         if alone:
             groups.append(Group((), [Row([reading], len(reading.tokens)) for reading in alone]))
         return groups
 
     def _section(self, group: Group) -> _Section:
-        vocabulary = int(self._model.config.get_text_config().vocab_size)
         return _Section(
             group.stem,
             list(
@@ -200,23 +200,47 @@ class Engine:
                     group.stem,
                     self._device,
                     token_limit=self._token_limit,
-                    position_limit=_BATCH_LOGITS // vocabulary,
+                    position_limit=self._position_limit,
                 )
             ),
         )
 
-    def _grouped_prompts(
-        self, prompts: Sequence[EncodedPrompt]
-    ) -> Iterator[Sequence[EncodedPrompt]]:
+    def _writings(self, prompts: Sequence[EncodedPrompt]) -> Iterator[Writing]:
         """Prompts of similar length that ask for answers of similar length."""
-        ordered = sorted(prompts, key=lambda p: (-p.max_tokens, -len(p.tokens), p.tokens))
+        begun: dict[Tokens, list[EncodedPrompt]] = {}
+        stems = self._prompt_stems(prompts)
+        for prompt in prompts:
+            begun.setdefault(stems.get(prompt.tokens, ()), []).append(prompt)
         limit = _CACHED * self._token_limit
+        for stem in sorted(begun, key=len):
+            group: list[EncodedPrompt] = []
+            for prompt in sorted(
+                begun[stem], key=lambda p: (-p.max_tokens, -len(p.tokens), p.tokens)
+            ):
+                one_more = Writing(stem, [*group, prompt])
+                if group and len(one_more.prompts) * one_more.capacity > limit:
+                    yield Writing(stem, group)
+                    group = []
+                group.append(prompt)
+            yield Writing(stem, group)
 
-        def fits(group: Sequence[EncodedPrompt]) -> bool:
-            longest = max(len(prompt.tokens) for prompt in group)
-            return len(group) * (longest + group[0].max_tokens) <= limit
-
-        return _within(ordered, fits)
+    def _prompt_stems(self, prompts: Sequence[EncodedPrompt]) -> dict[Tokens, Tokens]:
+        """Of prompts, the first tokens that it pays to read once."""
+        if not self._generator.takes_stems:
+            return {}
+        pairs = [
+            (prompt.tokens, (0,))
+            for prompt in prompts
+            if len(prompt.tokens) + prompt.max_tokens <= self._shareable
+        ]
+        width = int(self._model.config.get_text_config().hidden_size)
+        groups = packed(readings(pairs, self._length), Cost(width, tokens=0, positions=0))
+        return {
+            reading.tokens: group.stem
+            for group in groups
+            for row in group.rows
+            for reading in row.readings
+        }
 
     def _score(self, plan: Plan, stems: Stems | None) -> list[Answer]:
         """The answer to every unit of the plan."""
@@ -236,13 +260,17 @@ class Engine:
                     answers[unit] = Answer(total, greedy=missed == 0)
         return answers
 
-    def _write(self, plan: Plan) -> dict[int, str]:
+    def _write(self, plan: Plan, stems: Stems | None) -> dict[int, str]:
         """The answer to every prompt, by index of request."""
+        known = Stems() if stems is None else stems
 
-        def halves(prompts: Sequence[EncodedPrompt]) -> list[Sequence[EncodedPrompt]]:
-            return [half for half in _halved(prompts) if half]
+        def write(writing: Writing) -> dict[int, str]:
+            if stems is None:
+                known.keep_beginnings(writing.stem)
+            self._scorer.read(writing.stem, known, self._device)
+            return self._generator.write(writing, known)
 
-        plan.prompts, texts = _as_memory_allows(plan.prompts, self._generator.write, halves)
+        plan.writings, texts = _as_memory_allows(plan.writings, write, Writing.halves)
         return {index: text for batch in texts for index, text in batch.items()}
 
 
@@ -270,22 +298,3 @@ def _as_memory_allows(
         else:
             fitting.append(batch)
     return fitting, results
-
-
-def _halved(items: Sequence[Item]) -> tuple[Sequence[Item], Sequence[Item]]:
-    middle = len(items) // 2
-    return items[:middle], items[middle:]
-
-
-def _within(
-    items: Sequence[Item], fits: Callable[[Sequence[Item]], bool]
-) -> Iterator[Sequence[Item]]:
-    """Consecutive groups, as large as fits; one item always does."""
-    group: list[Item] = []
-    for item in items:
-        if group and not fits([*group, item]):
-            yield group
-            group = []
-        group.append(item)
-    if group:
-        yield group

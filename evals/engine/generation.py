@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import LogitsProcessor, PreTrainedModel, StoppingCriteria
+from transformers import Cache, LogitsProcessor, PreTrainedModel, StoppingCriteria
 
-from evals.engine.encoding import EncodedPrompt, Encoder
+from evals.engine.batches import halved
+from evals.engine.encoding import EncodedPrompt, Encoder, Tokens
+from evals.engine.stems import Stems, room
 from evals.requests import Unscorable
 
 # What a generation config may say without changing a greedy answer.
@@ -23,27 +26,65 @@ _HARMLESS = frozenset(
 _ARGUMENTS = frozenset({"position_ids", "past_key_values", "logits_to_keep"})
 
 
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """Prompts that are answered together.
+
+    Args:
+        stem: what all of them begin with, whose keys and values are computed before.
+        prompts: each with at least one token more.
+    """
+
+    stem: Tokens
+    prompts: Sequence[EncodedPrompt]
+
+    @property
+    def capacity(self) -> int:
+        """Of the longest row, answer counted."""
+        longest = max(len(prompt.tokens) for prompt in self.prompts)
+        return longest + max(prompt.max_tokens for prompt in self.prompts)
+
+    def halves(self) -> list[Writing]:
+        """Two that do the same; itself alone when there is one prompt."""
+        return [Writing(self.stem, part) for part in halved(self.prompts)]
+
+
 class Generator:
     """Lets a model write.
 
     Answers are those of HFLM with a batch of one: there, a batch goes on until its slowest row is
     done, and what a row writes after its stop string is cut off afterwards.
+
+    Args:
+        model: that writes.
+        encoder: of its tokenizer.
+        device: where it lives.
+        shareable: how long a text may be whose first tokens were read for another.
     """
 
-    def __init__(self, model: PreTrainedModel, encoder: Encoder, device: torch.device) -> None:
+    def __init__(
+        self, model: PreTrainedModel, encoder: Encoder, device: torch.device, *, shareable: int
+    ) -> None:
         self._model = model
+        self._shareable = shareable
         self._encoder = encoder
         self._device = device
 
-    def write(self, prompts: Sequence[EncodedPrompt]) -> dict[int, str]:
+    @property
+    def takes_stems(self) -> bool:
+        """Whether `Writing` may have a stem now; the generation config may forbid it."""
+        return bool(self._shareable) and self._is_plain()
+
+    def write(self, writing: Writing, stems: Stems) -> dict[int, str]:
         """Answers by index of request, each cut at its first stop string.
 
         Raises:
             Unscorable: when a logit is not finite.
         """
         texts = {}
-        answers = self._greedy(prompts) if self._is_plain() else self._by_transformers(prompts)
-        for prompt, tokens in zip(prompts, answers, strict=True):
+        plain = self._is_plain()
+        answers = self._greedy(writing, stems) if plain else self._by_transformers(writing.prompts)
+        for prompt, tokens in zip(writing.prompts, answers, strict=True):
             text = self._encoder.text(tokens)
             for stop in prompt.until:
                 text = text.split(stop)[0]
@@ -57,14 +98,17 @@ class Generator:
         arguments = inspect.signature(self._model.forward).parameters.keys()
         return options <= _HARMLESS and arguments >= _ARGUMENTS
 
-    def _greedy(self, prompts: Sequence[EncodedPrompt]) -> list[list[int]]:
+    def _greedy(self, writing: Writing, stems: Stems) -> list[list[int]]:
         """Tokens of each answer, the one that ended it included."""
-        inputs, mask = self._padded(prompts)
-        places = (mask.cumsum(-1) - 1).clamp(min=0)
+        prompts = writing.prompts
+        start = len(writing.stem)
+        inputs, mask = self._padded(prompts, start)
+        mask = torch.cat([mask.new_ones(len(prompts), start), mask], dim=-1)
+        places = (mask.cumsum(-1) - 1).clamp(min=0)[:, start:]
         answers: list[list[int]] = [[] for _ in prompts]
         ending = _Ending(self._encoder, prompts, self._end_tokens())
         alive = list(range(len(prompts)))
-        cache = None
+        cache = self._cache(writing, stems)
         while True:
             output = self._model(
                 inputs,
@@ -91,6 +135,17 @@ class Generator:
             mask = torch.cat([mask, mask.new_ones(len(alive), 1)], dim=-1)
             places = places[:, -1:] + 1
 
+    def _cache(self, writing: Writing, stems: Stems) -> Cache | None:
+        """Ours where every layer sees the whole text; else the model makes its own."""
+        if writing.capacity > self._shareable:
+            return None
+        return room(
+            stems[writing.stem] if writing.stem else (),
+            rows=len(writing.prompts),
+            layers=int(self._model.config.get_text_config().num_hidden_layers),
+            capacity=writing.capacity,
+        )
+
     def _by_transformers(self, prompts: Sequence[EncodedPrompt]) -> list[list[int]]:
         """The same by ``generate``, for a generation config that changes the logits."""
         inputs, mask = self._padded(prompts)
@@ -112,12 +167,12 @@ class Generator:
         answers: list[list[int]] = output[:, length:].tolist()
         return [answer[:count] for answer, count in zip(answers, criterion.lengths, strict=True)]
 
-    def _padded(self, prompts: Sequence[EncodedPrompt]) -> tuple[Tensor, Tensor]:
-        """(prompts, length) tokens, padded on the left, and their mask."""
-        length = max(len(prompt.tokens) for prompt in prompts)
-        spare = [length - len(prompt.tokens) for prompt in prompts]
+    def _padded(self, prompts: Sequence[EncodedPrompt], start: int = 0) -> tuple[Tensor, Tensor]:
+        """(prompts, length) tokens from ``start`` on, padded on the left, and their mask."""
+        length = max(len(prompt.tokens) for prompt in prompts) - start
+        spare = [length - len(prompt.tokens) + start for prompt in prompts]
         inputs = [
-            [self._encoder.pad] * free + list(prompt.tokens)
+            [self._encoder.pad] * free + list(prompt.tokens[start:])
             for free, prompt in zip(spare, prompts, strict=True)
         ]
         mask = [[0] * free + [1] * (length - free) for free in spare]

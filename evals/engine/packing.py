@@ -13,23 +13,27 @@ from evals.engine.encoding import Tokens
 from evals.engine.trees import Reading, shared
 
 # What another forward pass costs beside its tokens, in tokens.
-_PASS = 50
+PASS = 50
 # Stems that continue each other; a chain of readings that each continue the last has no end.
 _NESTED = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What rows cost a model of some width, in tokens; fitted to a transformer on a CPU.
+    """What rows cost a model of some width, in tokens, and how large they may be.
+
+    Fitted to a transformer on a CPU.
 
     Args:
         width: of the hidden states. A layer multiplies a token by about 12 width^2 numbers, and
             compares it with others at 2 width each, which goes at about half the speed.
-        trees: whether a row may hold several readings.
+        tokens: of a row with several readings, at most.
+        positions: of such a row that are projected to the vocabulary, at most.
     """
 
     width: int
-    trees: bool = True
+    tokens: int
+    positions: int
 
     def row(self, tokens: int, behind: int = 0) -> float:
         """Of one row behind a stem, whose keys and values are copied for it."""
@@ -98,7 +102,7 @@ def _divided(readings: Sequence[Reading], stem: Tokens, cost: Cost, levels: int)
 def _might_pay(readings: Sequence[Reading], start: int) -> bool:
     """Whether a longer stem could save more than its own pass, at the very best."""
     first, last = readings[0].tokens, readings[-1].tokens
-    return len(readings) > 1 and (shared(first, last) - start) * (len(readings) - 1) > 2 * _PASS
+    return len(readings) > 1 and (shared(first, last) - start) * (len(readings) - 1) > 2 * PASS
 
 
 def _pays(readings: Sequence[Reading], start: int, end: int, cost: Cost) -> bool:
@@ -108,26 +112,26 @@ def _pays(readings: Sequence[Reading], start: int, end: int, cost: Cost) -> bool
         return sum(cost.row(row.width, behind) for row in _rows(readings, behind, cost))
 
     # The stem's own pass, and one more batch that is not full.
-    extra = cost.row(end - start, start) + 2 * _PASS
+    extra = cost.row(end - start, start) + 2 * PASS
     return total(end) + extra < total(start)
 
 
 def _rows(readings: Sequence[Reading], start: int, cost: Cost) -> Iterator[Row]:
     """Neighbours join a row as long as what they share outweighs the attention of a wider row."""
     members: list[Reading] = []
-    width = 0
+    width = positions = 0
     for reading in readings:
         alone = len(reading.tokens) - start
         if members:
-            together = (
-                width + len(reading.tokens) - max(shared(members[-1].tokens, reading.tokens), start)
-            )
+            begun = max(shared(members[-1].tokens, reading.tokens), start)
+            together = width + len(reading.tokens) - begun
             apart = cost.row(width, start) + cost.row(alone, start)
-            if cost.trees and cost.row(together, start) <= apart:
+            fits = together <= cost.tokens and positions + reading.depth <= cost.positions
+            if fits and cost.row(together, start) <= apart:
                 members.append(reading)
-                width = together
+                width, positions = together, positions + reading.depth
                 continue
             yield Row(members, width)
-        members, width = [reading], alone
+        members, width, positions = [reading], alone, reading.depth
     if members:
         yield Row(members, width)

@@ -67,21 +67,70 @@ class _Behind(DynamicLayer):  # type: ignore[no-untyped-call]  # transformers sh
         return keys, values
 
 
+class _Room(DynamicLayer):  # type: ignore[no-untyped-call]  # likewise
+    """Keeps what is read in a place of its final size: nothing is copied for the next token."""
+
+    def __init__(self, capacity: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # likewise
+        self._capacity = capacity
+        self._length = 0
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *_: object, **__: object
+    ) -> tuple[Tensor, Tensor]:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+            self._all_keys = self._place(key_states)
+            self._all_values = self._place(value_states)
+        start, self._length = self._length, self._length + key_states.shape[-2]
+        self._all_keys[:, :, start : self._length] = key_states
+        self._all_values[:, :, start : self._length] = value_states
+        return self._seen()
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        self._all_keys = self._all_keys[indices]
+        self._all_values = self._all_values[indices]
+        self._seen()
+
+    def _place(self, states: Tensor) -> Tensor:
+        rows, heads, _, size = states.shape
+        return states.new_empty(rows, heads, self._capacity, size)
+
+    def _seen(self) -> tuple[Tensor, Tensor]:
+        keys = self._all_keys[:, :, : self._length]
+        values = self._all_values[:, :, : self._length]
+        self.keys, self.values = keys, values
+        return keys, values
+
+
+def room(states: States, *, rows: int, layers: int, capacity: int) -> Cache:
+    """A cache for texts that grow, behind a stem where there is one.
+
+    Args:
+        states: of the stem.
+        rows: that stand behind it.
+        layers: of the model.
+        capacity: tokens of a row at most, the stem's counted.
+    """
+    cache = Cache(layers=[_Room(capacity) for _ in range(layers)])
+    for layer, (keys, values) in enumerate(states):
+        cache.update(keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1), layer)
+    return cache
+
+
 def behind(states: States) -> Cache:
     """A cache for rows that stand behind a stem."""
     return Cache(layers=[_Behind(keys, values) for keys, values in states])
 
 
-def recorder(states: States = (), rows: int = 1) -> DynamicCache:
-    """A cache that keeps what is read, behind a stem where there is one.
+def recorder(states: States = ()) -> DynamicCache:
+    """A cache that keeps what one row reads, behind a stem where there is one.
 
     Its layers keep every token, whatever the model's window: masks say what is seen.
     """
     cache = DynamicCache()
     for layer, (keys, values) in enumerate(states):
-        cache.update(
-            keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1), layer_idx=layer
-        )
+        cache.update(keys, values, layer)
     return cache
 
 

@@ -143,7 +143,7 @@ def test_answers_do_not_depend_on_how_requests_are_batched(
     engine = Engine(model, tokenizer, token_limit=1)
     plan = engine.prepare(mixed())
     assert all(len(batch.rows) == 1 for batch in plan.batches)
-    assert all(len(prompts) == 1 for prompts in plan.prompts)
+    assert all(len(writing.prompts) == 1 for writing in plan.writings)
     for one, other in zip(engine.run(plan), together, strict=True):
         one, other = (getattr(a, "loglikelihood", a) for a in (one, other))
         assert one == (other if isinstance(one, str) else pytest.approx(other, abs=1e-4))

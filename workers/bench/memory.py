@@ -74,7 +74,7 @@ def _peak(zoo: Zoo, name: str, candidates: int, threads: int) -> Peak:
     for _ in range(candidates):
         bench.materializer.materialize(contender.draw(rng))
     models = bench.model_bytes * (len(zoo.parents) + 2)
-    peak = _peak_bytes() - before
+    peak = peak_bytes() - before
     return Peak(name, models / 1e6, peak / 1e6, peak / models)
 
 
@@ -86,7 +86,7 @@ def _import_all(zoo: Zoo) -> None:
         empty_model(Path(zoo.base), zoo.dtype, "meta")
 
 
-def _peak_bytes() -> int:
+def peak_bytes() -> int:
     """Of this process: ``ru_maxrss`` would begin with that of the process that started it."""
     lines = _STATUS.read_text().splitlines()
     kibibytes = next(line for line in lines if line.startswith(_PEAK)).split()[1]

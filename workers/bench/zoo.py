@@ -51,6 +51,7 @@ class Size:
 
 # By number of parameters.
 SIZES = {
+    "9M": Size(10, 256, 768, 4, vocabulary=1024, tied=False),
     "138M": Size(12, 768, 3072, 12),
     "1.1B": Size(22, 2048, 5632, 4, tied=False),
 }

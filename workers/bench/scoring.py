@@ -1,0 +1,269 @@
+"""What a candidate takes us, and what its scoring alone takes stock lm-eval, in turns."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, astuple, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+
+from evals.suite import Split, Suite
+from search.recipe import Recipe, mixture
+from search.spec import BASE
+from workers.bench.memory import peak_bytes
+from workers.bench.questions import EXAMPLES, KINDS, objective, write_tasks, write_tokenizer
+from workers.bench.stock import Stock
+from workers.bench.tables import columns, machine
+from workers.bench.zoo import SIZES, write_zoo
+from workers.messages import Evaluate, Evaluated, Job, Zoo
+from workers.worker import Worker
+
+# lm-eval is given the one of these that is fastest for it.
+BATCH_SIZES = (16, 32, 64, 128)
+_ROUNDS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One candidate.
+
+    Args:
+        seconds: by the clock.
+        cpu_s: of processor time, child processes counted.
+        score: on the task.
+        examples: how many the score is of.
+        other: what part of the seconds is not the model's; 0 where it is not known.
+    """
+
+    seconds: float
+    cpu_s: float
+    score: float
+    examples: int
+    other: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Candidates on one task, by us and by lm-eval.
+
+    Args:
+        task: in words.
+        ours_s: merging and scoring, median of the candidates.
+        stock_s: ``simple_evaluate`` on the merged model, median; merging is not counted.
+        batch_size: that is fastest for lm-eval.
+        per_hour, stock_per_hour: candidates.
+        times_faster: median ratio of what took one after the other, by the clock.
+        times_faster_cpu: the same by processor time, which other programs disturb less.
+        other_percent: of our seconds that are not spent in the model.
+        score, stock_score: of the last candidate.
+    """
+
+    task: str
+    ours_s: float
+    stock_s: float
+    batch_size: int
+    per_hour: float
+    stock_per_hour: float
+    times_faster: float
+    times_faster_cpu: float
+    other_percent: float
+    score: float
+    stock_score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """What scoring costs.
+
+    Args:
+        models: that were merged and scored, in words.
+        machine: that scored them, in words.
+        paces: on the tasks.
+        peak_mb, stock_peak_mb: of the two processes, over those after the imports; 0 where the
+            system does not tell.
+    """
+
+    models: str
+    machine: str
+    paces: Sequence[Pace]
+    peak_mb: float
+    stock_peak_mb: float
+
+    def text(self) -> str:
+        """As Markdown."""
+        header = (
+            *("task", "s", "lm-eval, s", "its batch", "per hour", "lm-eval, per hour"),
+            *("times faster", "by CPU time", "not forward, %", "score", "lm-eval's"),
+        )
+        memory = f"peak memory {self.peak_mb:.0f} MB, lm-eval {self.stock_peak_mb:.0f} MB"
+        lines = [
+            (p.task, p.ours_s, p.stock_s, str(p.batch_size), *astuple(p)[4:]) for p in self.paces
+        ]
+        return f"{self.models}; {self.machine}; {memory}\n\n{columns(header, lines)}"
+
+    def document(self) -> dict[str, Any]:
+        """As JSON."""
+        return asdict(self)
+
+
+def score_paces(
+    folder: Path,
+    *,
+    parameters: str = "9M",
+    dtype: str = "bfloat16",
+    kinds: Iterable[str] = KINDS,
+    examples: int = EXAMPLES,
+    rounds: int = _ROUNDS,
+    batch_sizes: Sequence[int] = BATCH_SIZES,
+) -> Scoring:
+    """Score the same candidates by us and by lm-eval, each in a process of its own, in turns.
+
+    Args:
+        folder: models and tasks are written below it, and removed afterwards.
+        parameters: how many the models have, as in ``SIZES``.
+        dtype: they are stored and scored in.
+        kinds: of tasks.
+        examples: of each task.
+        rounds: of candidates that are timed.
+        batch_sizes: that lm-eval may choose from.
+
+    Raises:
+        ValueError: a candidate cannot be scored, or the two do not score the same examples.
+    """
+    threads = torch.get_num_threads()
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        place = Path(name)
+        zoo = write_zoo(place, SIZES[parameters], dtype=dtype)
+        write_tokenizer(place / BASE, vocabulary=SIZES[parameters].vocabulary)
+        tasks = place / "tasks"
+        tasks.mkdir()
+        write_tasks(tasks, examples=examples)
+        with (
+            _process(_begin, zoo, tasks, threads) as ours,
+            _process(_begin_stock, zoo, tasks, threads) as stock,
+        ):
+            paces = [_pace(kind, zoo, ours, stock, rounds, batch_sizes) for kind in kinds]
+            peaks = [side.submit(_peak_mb).result() for side in (ours, stock)]
+    return Scoring(
+        models=f"3 parents of {parameters} parameters in {dtype}, {examples} examples",
+        machine=machine(threads=threads),
+        paces=paces,
+        peak_mb=peaks[0],
+        stock_peak_mb=peaks[1],
+    )
+
+
+def _pace(
+    kind: str,
+    zoo: Zoo,
+    ours: ProcessPoolExecutor,
+    stock: ProcessPoolExecutor,
+    rounds: int,
+    batch_sizes: Sequence[int],
+) -> Pace:
+    rng = np.random.default_rng(0)
+    names = tuple(name for name, _ in zoo.parents)
+
+    def draw() -> Recipe:
+        return mixture(names, tuple(rng.uniform(0.2, 0.8, size=len(names)).tolist()))
+
+    first = draw()
+    ours.submit(_turn, kind, first).result()  # opens, builds and tokenizes
+    tried = {size: stock.submit(_stock_turn, kind, first, size).result() for size in batch_sizes}
+    size = min(tried, key=lambda each: tried[each].seconds)
+    pairs = []
+    for _ in range(rounds):
+        recipe = draw()
+        taken = [ours.submit(_turn, kind, recipe).result() for _ in range(3)]
+        theirs = stock.submit(_stock_turn, kind, recipe, size).result()
+        if taken[0].examples != theirs.examples:
+            raise ValueError(f"{kind}: {taken[0].examples} examples, lm-eval {theirs.examples}")
+        pairs += [(one, theirs) for one in taken]
+    ours_s = statistics.median(one.seconds for one, _ in pairs)
+    stock_s = statistics.median(other.seconds for _, other in pairs)
+    mine, theirs = pairs[-1]
+    return Pace(
+        task=KINDS[kind],
+        ours_s=ours_s,
+        stock_s=stock_s,
+        batch_size=size,
+        per_hour=3600 / ours_s,
+        stock_per_hour=3600 / stock_s,
+        times_faster=statistics.median(b.seconds / a.seconds for a, b in pairs),
+        times_faster_cpu=statistics.median(b.cpu_s / a.cpu_s for a, b in pairs),
+        other_percent=100 * statistics.median(a.other for a, _ in pairs),
+        score=mine.score,
+        stock_score=theirs.score,
+    )
+
+
+def _process(begin: Callable[..., None], *arguments: object) -> ProcessPoolExecutor:
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(1, context, initializer=begin, initargs=arguments)
+
+
+# What follows runs in the two processes, and is set when they begin.
+_side: Any = None
+_resident_before = 0
+
+
+class _Ours:
+    def __init__(self, zoo: Zoo, tasks: Path, threads: int) -> None:
+        self._worker = Worker(threads=threads)
+        self._zoo, self._tasks = zoo, tasks
+
+    def turn(self, kind: str, recipe: Recipe) -> Turn:
+        suite = Suite((objective(kind),), Split.REPORT, (str(self._tasks),))
+        start, cpu = time.perf_counter(), _cpu_s()
+        result = self._worker.run(Job("bench", self._zoo, Evaluate(recipe, suite)))
+        seconds, cpu_s = time.perf_counter() - start, _cpu_s() - cpu
+        if not isinstance(result, Evaluated):
+            raise ValueError(f"cannot be scored: {result}")
+        (score,) = result.scores.values()
+        other = 1 - result.timings.forward_s / seconds
+        return Turn(seconds, cpu_s, score.value, score.count, other)
+
+
+def _begin(zoo: Zoo, tasks: Path, threads: int) -> None:
+    _start(_Ours(zoo, tasks, threads))
+
+
+def _begin_stock(zoo: Zoo, tasks: Path, threads: int) -> None:
+    torch.set_num_threads(threads)
+    _start(Stock(zoo, tasks))
+
+
+def _start(side: object) -> None:
+    global _side, _resident_before  # a process of a pool keeps what it is for here
+    _side, _resident_before = side, psutil.Process().memory_info().rss
+
+
+def _turn(kind: str, recipe: Recipe) -> Turn:
+    turn: Turn = _side.turn(kind, recipe)
+    return turn
+
+
+def _stock_turn(kind: str, recipe: Recipe, batch_size: int) -> Turn:
+    _side.merge(recipe)
+    start, cpu = time.perf_counter(), _cpu_s()
+    score, examples = _side.score(objective(kind), batch_size)
+    return Turn(time.perf_counter() - start, _cpu_s() - cpu, score, examples)
+
+
+def _cpu_s() -> float:
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def _peak_mb() -> float:
+    return (peak_bytes() - _resident_before) / 1e6
