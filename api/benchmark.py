@@ -1,4 +1,4 @@
-"""The tables of ``nichemerge bench``: workers, the log, the optimizers, and merging by itself."""
+"""The tables of ``nichemerge bench``: workers, the log, optimizers, merging and scoring alone."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from workers.bench.candidates import candidate_rows
 from workers.bench.memory import MEASURED, Peak, peak_table, peaks
 from workers.bench.merging import LINEAR, Speed, default_methods, speed_table, speeds
 from workers.bench.peer import Beside, Peer, beside, beside_table, mergekit_command
+from workers.bench.scoring import Scoring, score_paces
 from workers.bench.tables import Row, machine
 from workers.bench.zoo import SIZES, write_zoo
 from workers.merging.merge_method import methods
@@ -122,6 +123,20 @@ def measure_merging(
             with Peer(command, base=zoo.base, threads=torch.get_num_threads()) as process:
                 found = replace(found, beside=beside(zoo, process))
     return found
+
+
+def measure_scoring(settings: Settings, *, dtype: str, threads: int | None = None) -> Scoring:
+    """Score random models that are made on the spot, beside lm-eval, and remove them afterwards.
+
+    Args:
+        settings: models and tasks are written to its home.
+        dtype: float32 or bfloat16.
+        threads: that score; as many as torch would use when None.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    settings.home.mkdir(parents=True, exist_ok=True)
+    return score_paces(settings.home, dtype=dtype)
 
 
 def _mixtures(names: tuple[str, ...]) -> list[Recipe]:

@@ -525,13 +525,13 @@ def bench(
     ] = 100_000,
     as_json: Json = False,
 ) -> None:
-    """Measure scoring, the log and merging on this machine; merge measures merging alone."""
+    """Measure a worker, the log, merging and scoring; merge and score measure these alone."""
     if context.invoked_subcommand is not None:
         return
     with _explained():
         from dataclasses import asdict
 
-        from api.benchmark import measure, measure_merging
+        from api.benchmark import measure, measure_merging, measure_scoring
         from workers.bench.tables import machine, table
 
         settings = _settings()
@@ -540,14 +540,17 @@ def bench(
             measure_merging(settings, parameters="138M", dtype=dtype)
             for dtype in ("bfloat16", "float32")
         ]
+        scoring = measure_scoring(settings, dtype="bfloat16")
     if as_json:
         tables = {
             "rows": [asdict(row) for row in found],
             "merging": [m.document() for m in merging],
+            "scoring": scoring.document(),
         }
         _print({"machine": machine(), **tables})
     else:
-        typer.echo("\n\n".join([table(found), machine(), *(m.text() for m in merging)]))
+        texts = [table(found), machine(), *(m.text() for m in merging), scoring.text()]
+        typer.echo("\n\n".join(texts))
 
 
 @bench_app.command("merge")
@@ -632,6 +635,27 @@ def bench_search(
         for evaluation in found:
             numbers = (*evaluation.objectives, *evaluation.coefficients)
             typer.echo(" ".join(f"{number:.6g}" for number in numbers))
+
+
+@bench_app.command("score")
+def bench_score(
+    dtype: Annotated[
+        Literal["bfloat16", "float32"], typer.Option(help="In which models are scored.")
+    ] = "bfloat16",
+    threads: Annotated[
+        int | None, typer.Option(help="Threads that score; one per core by default.", min=1)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure candidates per hour on random models of 9 million parameters, beside lm-eval."""
+    with _explained():
+        from api.benchmark import measure_scoring
+
+        found = measure_scoring(_settings(), dtype=dtype, threads=threads)
+    if as_json:
+        _print(found.document())
+    else:
+        typer.echo(found.text())
 
 
 # What the commands share

@@ -53,7 +53,7 @@ def peaks(zoo: Zoo, names: Sequence[str] = MEASURED, *, candidates: int = 3) -> 
         names: of methods.
         candidates: how many each makes.
     """
-    if not _STATUS.is_file():
+    if not tells_peaks():
         return []
     threads = torch.get_num_threads()
     found = []
@@ -84,6 +84,11 @@ def _import_all(zoo: Zoo) -> None:
 
     with torch.device("meta"):
         empty_model(Path(zoo.base), zoo.dtype, "meta")
+
+
+def tells_peaks() -> bool:
+    """Whether the system says how much memory a process had at most."""
+    return _STATUS.is_file()
 
 
 def peak_bytes() -> int:

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from search.spec import Objective
 
-EXAMPLES = 200
+EXAMPLES = 400
 _SHOWN = 40  # examples to show from
 _CHOICES = 4
 _SPECIAL = ("<s>", "</s>", "<pad>")

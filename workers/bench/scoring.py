@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import resource
 import statistics
 import tempfile
 import time
@@ -14,13 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
 
 from evals.suite import Split, Suite
 from search.recipe import Recipe, mixture
 from search.spec import BASE
-from workers.bench.memory import peak_bytes
+from workers.bench.memory import peak_bytes, tells_peaks
 from workers.bench.questions import EXAMPLES, KINDS, objective, write_tasks, write_tokenizer
 from workers.bench.stock import Stock
 from workers.bench.tables import columns, machine
@@ -89,8 +89,9 @@ class Scoring:
         models: that were merged and scored, in words.
         machine: that scored them, in words.
         paces: on the tasks.
-        peak_mb, stock_peak_mb: of the two processes, over those after the imports; 0 where the
-            system does not tell.
+        peak_mb, stock_peak_mb: resident memory of the two processes at most, with all that they
+            import; lm-eval's holds the parents as well, for the merging. 0 where the system does
+            not tell.
     """
 
     models: str
@@ -212,9 +213,8 @@ def _process(begin: Callable[..., None], *arguments: object) -> ProcessPoolExecu
     return ProcessPoolExecutor(1, context, initializer=begin, initargs=arguments)
 
 
-# What follows runs in the two processes, and is set when they begin.
-_side: Any = None
-_resident_before = 0
+# What follows runs in the two processes, each with its side.
+_sides: dict[str, Any] = {}
 
 
 class _Ours:
@@ -235,35 +235,33 @@ class _Ours:
 
 
 def _begin(zoo: Zoo, tasks: Path, threads: int) -> None:
-    _start(_Ours(zoo, tasks, threads))
+    _sides["ours"] = _Ours(zoo, tasks, threads)
 
 
 def _begin_stock(zoo: Zoo, tasks: Path, threads: int) -> None:
+    # lm-eval shows its progress, and asks git in which repository it is.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     torch.set_num_threads(threads)
-    _start(Stock(zoo, tasks))
-
-
-def _start(side: object) -> None:
-    global _side, _resident_before  # a process of a pool keeps what it is for here
-    _side, _resident_before = side, psutil.Process().memory_info().rss
+    _sides["stock"] = Stock(zoo, tasks)
 
 
 def _turn(kind: str, recipe: Recipe) -> Turn:
-    turn: Turn = _side.turn(kind, recipe)
+    turn: Turn = _sides["ours"].turn(kind, recipe)
     return turn
 
 
 def _stock_turn(kind: str, recipe: Recipe, batch_size: int) -> Turn:
-    _side.merge(recipe)
+    stock: Stock = _sides["stock"]
+    stock.merge(recipe)
     start, cpu = time.perf_counter(), _cpu_s()
-    score, examples = _side.score(objective(kind), batch_size)
+    score, examples = stock.score(objective(kind), batch_size)
     return Turn(time.perf_counter() - start, _cpu_s() - cpu, score, examples)
 
 
 def _cpu_s() -> float:
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
 
 
 def _peak_mb() -> float:
-    return (peak_bytes() - _resident_before) / 1e6
+    return peak_bytes() / 1e6 if tells_peaks() else 0.0
