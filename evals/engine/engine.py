@@ -17,7 +17,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from evals.engine.batches import Batch, batches
 from evals.engine.encoding import EncodedPrompt, Encoder, Pair, Tokens
 from evals.engine.generation import Generator, Writing
-from evals.engine.pace import token_limit as _token_limit
 from evals.engine.packing import Cost, Group, Row, packed
 from evals.engine.scoring import Scorer
 from evals.engine.sharing import shareable_length
@@ -29,6 +28,8 @@ from evals.requests import Answer, Continuation, Prompt, Request, Response, Text
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+# How many tokens are in one forward pass. On a CPU more only spoils its caches.
+_PASS_TOKENS = {"cpu": 1024, "cuda": 32_768}
 # How many tokens, prompts and answers, have their keys and values in memory at a time, for each
 # token of a forward pass: when all are being written, a step reads them all for few new ones.
 _CACHED = 16
@@ -81,7 +82,8 @@ class Engine:
         model: stays where it is; its weights may be written over between runs.
         tokenizer: of the model.
         device: where the model lives, as torch spells it.
-        token_limit: of a forward pass; measured when None.
+        token_limit: of a forward pass, padding counted; the usual for the device when None. All
+            that score for one search need the same, or sums differ in their last bits.
 
     Attributes:
         forward_s: seconds that the last `run` spent in the model.
@@ -104,7 +106,7 @@ class Engine:
         self._length = context_length(model.config, tokenizer)
         self._encoder = Encoder(tokenizer, self._length)
         self._shareable = shareable_length(model, self._device)
-        self._token_limit = token_limit or _token_limit(model, self._device)
+        self._token_limit = token_limit or _PASS_TOKENS[self._device.type]
         self._position_limit = _BATCH_LOGITS // int(model.config.get_text_config().vocab_size)
         self._scorer = Scorer(model, dtype=model.dtype)
         self._generator = Generator(model, self._encoder, self._device, shareable=self._shareable)

@@ -135,9 +135,7 @@ def test_requests_that_the_model_cannot_read_are_problems(model: Any, tokenizer:
             engine.prepare([request])
 
 
-def test_answers_do_not_depend_on_how_requests_are_batched(
-    model: Any, tokenizer: Any
-) -> None:
+def test_answers_do_not_depend_on_how_requests_are_batched(model: Any, tokenizer: Any) -> None:
     engine = Engine(model, tokenizer)
     together = engine.run(engine.prepare(mixed()))
     engine = Engine(model, tokenizer, token_limit=1)

@@ -146,6 +146,25 @@ def stock_answers(model: Any, tokenizer: Any, requests: list[Request]) -> list[A
     ]
 
 
+def written(model: Any, tokenizer: Any, prompts: list[Request]) -> list[Any]:
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+
+    lm = HFLM(pretrained=model, tokenizer=tokenizer, device="cpu", batch_size=1)
+    instances = [
+        Instance(
+            request_type="generate_until",
+            doc={},
+            arguments=(p.context, {"until": list(p.until), "max_gen_toks": p.max_tokens}),
+            idx=0,
+        )
+        for p in prompts
+        if isinstance(p, Prompt)
+    ]
+    answers: list[Any] = lm.generate_until(instances, disable_tqdm=True)
+    return answers
+
+
 def assert_same(ours: list[Any], theirs: list[Any]) -> None:
     for mine, stock in zip(ours, theirs, strict=True):
         if isinstance(mine, Answer):
@@ -172,6 +191,26 @@ def test_shared_contexts_change_no_answer(name: str, tokenizer: Any) -> None:
     assert engine.run(plan) == ours
 
 
+@pytest.mark.parametrize("name", ["llama", "qwen3, window of 40", "gpt2, learned positions"])
+def test_prompts_that_begin_alike_are_answered_as_if_each_stood_alone(
+    name: str, tokenizer: Any
+) -> None:
+    kind, options = SHARING[name]
+    model = build(kind, options | ({"sliding_window": 120} if "window" in name else {}))
+    engine = Engine(model, tokenizer)
+    shots = "Q: the cab A: her\n" * 3
+    asked: list[Request] = [
+        Prompt(shots + "Q: " + "ab the"[: 1 + n] * (1 + n % 3), ("e", "b"), 3 + n % 4)
+        for n in range(12)
+    ]
+    asked.append(Prompt("a", ("e",), 5))
+    plan = engine.prepare(asked)
+    assert any(writing.stem for writing in plan.writings)
+    ours = engine.run(plan)
+    assert ours == written(model, tokenizer, asked)
+    assert ours == [engine.run(engine.prepare([prompt]))[0] for prompt in asked]
+
+
 @pytest.mark.parametrize("name", ALONE)
 def test_where_a_tree_cannot_be_read_every_row_is_read_alone(name: str, tokenizer: Any) -> None:
     model = build(*ALONE[name])
@@ -193,18 +232,28 @@ def test_a_model_that_ignores_positions_fails_the_check(tokenizer: Any) -> None:
         return rotate(x, torch.arange(position_ids.shape[1])[None].expand_as(position_ids))
 
     model.model.rotary_emb.forward = by_index
-    model.config.name_or_path = "another"  # a shape is tried once
+    model.config.nickname = "another"  # a configuration is tried once
     assert "one row each" in Engine(model, tokenizer).plan_fingerprint
 
 
 def test_the_check_does_not_depend_on_the_weights(tokenizer: Any) -> None:
     model = build(*SHARING["llama"])
-    model.config.name_or_path = "without weights"
+    model.config.nickname = "without weights"
     with torch.no_grad():
         for weight in model.parameters():
             weight.fill_(torch.nan)
     assert "shared" in Engine(model, tokenizer).plan_fingerprint
     assert all(bool(weight.isnan().all()) for weight in model.parameters())
+
+
+def test_the_plan_tells_what_the_last_bits_of_results_depend_on(tokenizer: Any) -> None:
+    model = build(*SHARING["llama"])
+    one, other = (Engine(model, tokenizer, token_limit=n).plan_fingerprint for n in (64, 128))
+    assert one.startswith("float32, cpu, sdpa, contexts shared")
+    assert one.replace("64 tokens", "128 tokens") == other
+    assert one == Engine(model, tokenizer, token_limit=64).plan_fingerprint
+    halved = Engine(model.to(torch.bfloat16), tokenizer, token_limit=64).plan_fingerprint
+    assert halved == one.replace("float32", "bfloat16")
 
 
 def test_what_is_shared_is_read_once_for_parts_of_a_task(tokenizer: Any) -> None:
