@@ -105,7 +105,7 @@ class Engine:
         self._device = torch.device(device)
         self._length = context_length(model.config, tokenizer)
         self._encoder = Encoder(tokenizer, self._length)
-        self._shareable = shareable_length(model, self._device)
+        self._shareable = min(shareable_length(model, self._device), self._length)
         self._token_limit = token_limit or _PASS_TOKENS[self._device.type]
         self._position_limit = _BATCH_LOGITS // int(model.config.get_text_config().vocab_size)
         self._scorer = Scorer(model, dtype=model.dtype)
