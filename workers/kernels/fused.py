@@ -142,7 +142,6 @@ def ranked(count: int, *, vote: bool, normalize: bool) -> Kernel:
     levels = []
     for k in range(count):
         byte, place = divmod(k, PARENTS_PER_BYTE)
-        shift = place * 2 * LEVEL_BITS
         even, odd = (
             f"shifted(uint32(r{byte}[j]), {place * 2 * LEVEL_BITS + bits})"
             for bits in (0, LEVEL_BITS)
