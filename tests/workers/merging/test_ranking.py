@@ -14,8 +14,11 @@ from workers.merging.ranking import ALL, NONE, Largest, rank, spans
 
 
 def chosen(magnitudes: Tensor, largest: Largest) -> list[int]:
-    places = range(magnitudes.numel())
-    return [i for i in places if float(magnitudes[i]) > largest.above(i)]
+    early = torch.arange(magnitudes.numel()) < largest.cutoff
+    bounds = torch.tensor([largest.threshold, largest.floor], dtype=magnitudes.dtype)
+    least = torch.where(early, bounds[1], bounds[0])
+    places: list[int] = (magnitudes > least).nonzero().view(-1).tolist()
+    return places
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
