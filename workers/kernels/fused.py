@@ -3,7 +3,11 @@
 A candidate is limited by how fast memory can be read; whatever leaves the registers between two
 steps of the formula costs as much again. So every step is in one loop, and the loop names each
 parent by itself: only then does the compiler vectorize it. Its text is therefore made for a number
-of parents, and compiled (LLVM, half a second) when it is first needed.
+of parents, and compiled (LLVM, a second) when it is first needed.
+
+A loop takes two neighbours at a time. In bfloat16 they are one word, whose halves become float32 by
+a shift and by a mask, and are put back together by one shuffle; element by element, shuffles would
+take most of the time. And two neighbours share the word that their random draws come from.
 
 These loops compute what the tensor expressions of ``weighted_sum`` and ``task_vectors`` compute,
 bit by bit; those serve other devices, other dtypes, and tensors too small to pay for a compilation.
@@ -12,8 +16,9 @@ bit by bit; those serve other devices, other dtypes, and tensors too small to pa
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,15 +26,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from workers.kernels.noise import BLOCK
-
 # Below this a compiled loop saves less than a compilation costs in a whole search.
 _WORTHWHILE = 1 << 17
+# Threads take turns at cache lines, and two neighbours stay together, where pieces are of these.
+_GRAIN = 1 << 12
 # Returns the bits of the largest magnitude that it wrote.
 Kernel = Callable[..., int]
 
 # Bits of the smallest magnitudes that are not finite any more once they are stored.
 _INFINITE = {torch.float32: 0x7F800000, torch.bfloat16: 0x7F7F8000}
+
+# Of levels of a rank that two elements of two parents have in one byte: so many bits for each.
+LEVEL_BITS = 2
+PARENTS_PER_BYTE = 8 // (2 * LEVEL_BITS)
 
 
 class NotFinite(ArithmeticError):
@@ -50,20 +59,22 @@ def run(kernel: Kernel, arrays: Sequence[Tensor], scalars: Sequence[object]) -> 
     """Call ``kernel(first, *arrays, *scalars)``, the arrays cut among torch's threads.
 
     Args:
-        kernel: from below; ``first`` is where its piece of the arrays begins.
-        arrays: flat, all of one length.
-        scalars: float32 and whole numbers of NumPy, so that the kernel is compiled once.
+        kernel: from below; ``first`` is where its piece of the arrays begins, an even number.
+        arrays: flat, all of one length; the first is written.
+        scalars: float32 and whole numbers of NumPy, so that the kernel is compiled once; and
+            whatever is not to be cut.
 
     Raises:
         NotFinite: something that was written is not finite.
     """
-    views = [_view(tensor) for tensor in arrays]
+    views = [view(tensor) for tensor in arrays]
     size, threads = views[0].size, torch.get_num_threads()
-    step = -(-size // threads // BLOCK) * BLOCK
+    step = -(-size // threads // _GRAIN) * _GRAIN
     if threads == 1 or size < _WORTHWHILE:
         step = size
     pieces = [
-        (low, *(view[low : low + step] for view in views), *scalars) for low in range(0, size, step)
+        (low, *(whole[low : low + step] for whole in views), *scalars)
+        for low in range(0, size, step)
     ]
     jobs = [_pool().submit(kernel, *piece) for piece in pieces[1:]]
     highest = max(kernel(*pieces[0]), *(job.result() for job in jobs), 0)
@@ -77,18 +88,15 @@ def linear(count: int) -> Kernel:
 
     The kernel takes (first, out, x0.., c0..).
     """
-    terms = "".join(f"        t = fma(load(x{k}[i]), c{k}, t)\n" for k in range(1, count))
-    return _compile(
-        f"""
-def kernel(first, out, {_lists("xc", count)}):
-    top = uint32(0)
-    for i in range(out.size):
-        t = load(x0[i]) * c0
-{terms}        store(out, i, t)
-        top = higher(top, t)
-    return top
-"""
-    )
+    lines = ["t = x0 * c0", *(f"t = fma(x{k}, c{k}, t)" for k in range(1, count))]
+    return _one_pass(_names("x", count), _names("c", count), lines)
+
+
+@functools.cache
+def clamped() -> Kernel:
+    """``x``, but no further than ``t`` from ``b``: the kernel takes (first, out, b, x, t)."""
+    lines = ["t = min(max(x, b - t), b + t)"]
+    return _one_pass(["b", "x"], ["t"], lines)
 
 
 @functools.cache
@@ -98,66 +106,74 @@ def band(count: int, *, vote: bool, normalize: bool) -> Kernel:
     The kernel takes (first, out, b, x0.., s0.., w0.., limits, cuts, factor): from ``cuts[j]`` to
     ``cuts[j + 1]`` the lows are ``limits[j, :n]``, the highs ``limits[j, n:]``.
     """
-    keep = "".join(
-        f"        v{k} = d{k} * s{k} if l{k} < abs(d{k}) <= h{k} else zero\n" for k in range(count)
-    )
-    return _sparse(count, keep, "lh", vote, normalize)
+    keep = [f"(abs(d{k}) > l{k}) & (abs(d{k}) <= h{k})" for k in range(count)]
+    return _by_magnitude(keep, "lh", vote, normalize)
 
 
 @functools.cache
 def top(count: int, *, vote: bool, normalize: bool) -> Kernel:
     """As ``band``, without highs."""
-    keep = "".join(
-        f"        v{k} = d{k} * s{k} if abs(d{k}) > l{k} else zero\n" for k in range(count)
-    )
-    return _sparse(count, keep, "l", vote, normalize)
+    keep = [f"abs(d{k}) > l{k}" for k in range(count)]
+    return _by_magnitude(keep, "l", vote, normalize)
 
 
 @functools.cache
 def chosen(count: int, *, vote: bool, normalize: bool) -> Kernel:
-    """Entries of task vectors whose draw is below ``l[k]`` (see ``workers.kernels.noise``).
+    """Entries of task vectors whose draw is at most ``l[k]`` (see ``workers.kernels.noise``).
 
-    The kernel takes (first, out, b, x0.., s0.., w0.., l0.., factor, offset, key, k0..): the keys
-    are pairs of words, ``offset`` is the place of the arrays in their tensor, an even number.
+    The kernel takes (first, out, b, x0.., s0.., w0.., l0.., factor, offset, key, k0..): draws are
+    the upper halves of 32 bits, hence limits of 32; the keys are pairs of words, ``offset`` is the
+    place of the arrays in their tensor, an even number.
     """
-    keep = "".join(
-        f"        v{k} = d{k} * s{k} if u{k}[i] < l{k} else zero\n" for k in range(count)
-    )
-    return _drawn(count, keep, "l", vote, normalize)
+    keep = [f"u{k} <= l{k}" for k in range(count)]
+    return _by_chance(keep, [f"s{k}" for k in range(count)], [], vote, normalize)
 
 
 @functools.cache
-def ranked(count: int, *, vote: bool, normalize: bool, unbiased: bool) -> Kernel:
-    """As ``chosen``, where the probability of an entry is ``l[k] + r[k][i] * m[k]``.
+def ranked(count: int, *, vote: bool, normalize: bool) -> Kernel:
+    """As ``chosen``, with limits and factors that depend on the level of the entry's rank.
 
-    The kernel takes (first, out, b, x0.., r0.., s0.., w0.., l0.., m0.., factor, offset, key, k0..);
-    ``unbiased`` divides a kept entry by its probability.
+    The kernel takes (first, out, b, x0.., s0.., w0.., l0.., factor, offset, key, k0.., r0..): each
+    ``s[k]`` and ``l[k]`` is a tuple with a number for each level, each ``r`` an array of bytes, one
+    for two elements of two parents (see ``PARENTS_PER_BYTE``).
     """
-    keep = ""
+    keep = [f"u{k} <= at(l{k}, r{k})" for k in range(count)]
+    factors = [f"at(s{k}, r{k})" for k in range(count)]
+    levels = []
     for k in range(count):
-        kept = f"d{k} / p{k} * s{k}" if unbiased else f"d{k} * s{k}"
-        keep += f"        p{k} = float32(r{k}[i]) * m{k} + l{k}\n"
-        keep += f"        v{k} = {kept} if float32(u{k}[i]) * UNIT < p{k} else zero\n"
-    return _drawn(count, keep, "lm", vote, normalize, ranks=True)
+        byte, place = divmod(k, PARENTS_PER_BYTE)
+        even, odd = (
+            f"shifted(uint32(r{byte}[j]), {place * 2 * LEVEL_BITS + bits})"
+            for bits in (0, LEVEL_BITS)
+        )
+        levels.append(_Pair(f"r{k}", even, odd))
+    return _by_chance(keep, factors, levels, vote, normalize)
 
 
-def _sparse(count: int, keep: str, limits: str, vote: bool, normalize: bool) -> Kernel:
-    """Sparse task vectors, weighted, voted on and summed; ``keep`` makes ``v{k}`` of ``d{k}``."""
-    arrays, scalars = _lists("x", count), _lists("sw", count)
-    loop = _compile(
-        f"def kernel(out, b, {arrays}, {scalars}, {_lists(limits, count)}, factor):\n"
-        + _loop(count, keep, vote=vote, normalize=normalize)
-    )
-    cut = ", ".join(f"x{k}[low:high]" for k in range(count))
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """A value that two neighbouring elements each have one of; the expressions may use ``j``."""
+
+    name: str
+    even: str
+    odd: str
+
+
+def _by_magnitude(keep: Sequence[str], limits: str, vote: bool, normalize: bool) -> Kernel:
+    count = len(keep)
+    arrays, scalars = _names("x", count), _names("sw", count)
+    lines = _task_vectors(keep, [f"s{k}" for k in range(count)], vote=vote, normalize=normalize)
+    loop = _one_pass(["b", *arrays], [*scalars, *_names(limits, count), "factor"], lines)
+    cut = ", ".join(f"{name}[low:high]" for name in ("out", "b", *arrays))
     here = ", ".join(f"limits[span, {column}]" for column in range(count * len(limits)))
     return _compile(
         f"""
-def kernel(first, out, b, {arrays}, {scalars}, limits, cuts, factor):
+def kernel(first, out, b, {_list(arrays)}, {_list(scalars)}, limits, cuts, factor):
     top = uint32(0)
     for span in range(cuts.size - 1):
         low, high = max(cuts[span] - first, 0), min(cuts[span + 1] - first, out.size)
         if low < high:
-            part = loop(out[low:high], b[low:high], {cut}, {scalars}, {here}, factor)
+            part = loop(0, {cut}, {_list(scalars)}, {here}, factor)
             top = part if part > top else top
     return top
 """,
@@ -165,77 +181,137 @@ def kernel(first, out, b, {arrays}, {scalars}, limits, cuts, factor):
     )
 
 
-def _drawn(
-    count: int, keep: str, limits: str, vote: bool, normalize: bool, *, ranks: bool = False
+def _by_chance(
+    keep: Sequence[str],
+    factors: Sequence[str],
+    levels: Sequence[_Pair],
+    vote: bool,
+    normalize: bool,
 ) -> Kernel:
-    """As ``_sparse``, where ``keep`` reads draws ``u{k}``, made block by block."""
-    arrays = "xr" if ranks else "x"
-    scalars = _lists("sw" + limits, count)
-    loop = _compile(
-        f"def kernel(out, b, {_lists(arrays, count)}, {_lists('u', count)}, {scalars}, factor):\n"
-        + _loop(count, keep, vote=vote, normalize=normalize)
+    count = len(keep)
+    keys, bytes_ = _names("k", count), _names("r", -(-len(levels) // PARENTS_PER_BYTE))
+    arrays, scalars = ["b", *_names("x", count)], [*_names("swl", count), "factor"]
+    drawn = ["y = shared(uint32(place + uint32(j)), key)"]
+    drawn += [f"n{k} = own(y, k{k})" for k in range(count)]
+    pairs = [_Pair(f"u{k}", f"low_draw(n{k})", f"n{k}") for k in range(count)]
+    loop = _one_pass(
+        arrays,
+        scalars,
+        _task_vectors(keep, factors, vote=vote, normalize=normalize),
+        unread=["place", "key", *keys, *bytes_],
+        before=drawn,
+        pairs=[*pairs, *levels],
     )
-    buffers = "".join(f"    n{k} = empty(BLOCK // 2, uint32)\n" for k in range(count))
-    fill = "".join(f"            n{k}[j] = own(x, k{k})\n" for k in range(count))
-    keys = f"key, {_lists('k', count)}"
-    cut = ", ".join(f"{name}{k}[low:high]" for name in arrays for k in range(count))
-    drawn = ", ".join(f"n{k}.view(uint16)" for k in range(count))
+    given = _list(["out", *arrays, *scalars])
+    here = _list(["place", "key", *keys, *(f"{name}[first // 2 :]" for name in bytes_)])
+    # The place has 32 bits from the start: the compiler would count with 64.
     return _compile(
         f"""
-def kernel(first, out, b, {_lists(arrays, count)}, {scalars}, factor, offset, {keys}):
-{buffers}    top = uint32(0)
-    for low in range(0, out.size, BLOCK):
-        high = min(low + BLOCK, out.size)
-        place = uint32((first + offset + low) // 2)
-        for j in range((high - low + 1) // 2):
-            x = shared(place + uint32(j), key)
-{fill}        part = loop(out[low:high], b[low:high], {cut}, {drawn}, {scalars}, factor)
-        top = part if part > top else top
-    return top
+def kernel(first, {given}, {_list(["offset", "key", *keys, *bytes_])}):
+    place = uint32((first + offset) // 2)
+    return loop(0, {given}, {here})
 """,
         loop=loop,
     )
 
 
-def _loop(count: int, keep: str, *, vote: bool, normalize: bool) -> str:
-    """Lines that elect signs where asked, sum what agrees, and add it to the base."""
-    every = range(count)
-    lines = ["    top = uint32(0)", "    for i in range(out.size):", "        b_ = load(b[i])"]
-    lines += [f"        d{k} = load(x{k}[i]) - b_" for k in every]
-    lines += [keep.rstrip(), f"        t = {' + '.join(f'v{k}' for k in every)}"]
-    if vote:
-        lines += ["        sign = bits(t) & SIGN"]
-        lines += [f"        a{k} = real(bits(v{k}) ^ sign)" for k in every]
-        agreeing = [f"(a{k} if a{k} > zero else zero)" for k in every]
-        lines += [f"        t = {' + '.join(agreeing)}"]
-        if normalize:
-            weights = [f"(w{k} if a{k} > zero else zero)" for k in every]
-            lines += [f"        e = {' + '.join(weights)}"]
-            lines += ["        t = t / (e if abs(e) >= LEAST else one)"]
-        lines += ["        t = real(bits(t) ^ sign)"]
-    lines += ["        t = b_ + factor * t", "        store(out, i, t)"]
-    lines += ["        top = higher(top, t)", "    return top"]
-    return "\n".join(lines) + "\n"
+def _task_vectors(
+    keep: Sequence[str], factors: Sequence[str], *, vote: bool, normalize: bool
+) -> list[str]:
+    """Lines that sparsify, elect signs where asked, sum what agrees, and add it to the base."""
+    every = range(len(keep))
+    lines = [f"d{k} = x{k} - b" for k in every]
+    lines += [f"v{k} = d{k} * {factors[k]} if {keep[k]} else zero" for k in every]
+    lines += [f"t = {' + '.join(f'v{k}' for k in every)}"]
+    if vote and normalize:
+        lines += ["sign = bits(t) & SIGN", "t, e = zero, zero"]
+        for k in every:
+            lines += [f"a = real(bits(v{k}) ^ sign) > zero"]
+            lines += [f"t = t + v{k} if a else t", f"e = e + w{k} if a else e"]
+        lines += ["t = t / (e if abs(e) >= LEAST else one)"]
+    elif vote:
+        lines += [f"z = {' + '.join(f'abs(v{k})' for k in every)}"]
+        lines += ["t, factor = t + real(bits(z) | (bits(t) & SIGN)), half * factor"]
+    return [*lines, "t = fma(t, factor, b)"]
 
 
-def _lists(names: str, count: int) -> str:
-    """``x0, x1, s0, s1`` of ``xs``."""
-    return ", ".join(f"{name}{k}" for name in names for k in range(count))
+def _one_pass(
+    arrays: Sequence[str],
+    scalars: Sequence[str],
+    lines: Iterable[str],
+    *,
+    unread: Sequence[str] = (),
+    before: Iterable[str] = (),
+    pairs: Sequence[_Pair] = (),
+) -> Kernel:
+    """A kernel that takes (first, out, arrays, scalars, unread).
+
+    Args:
+        arrays: names of what has the size of ``out``.
+        scalars: names of what all elements share.
+        lines: make ``t`` of an element from its entry of each array and of each pair, and from the
+            scalars.
+        unread: names of what only ``before`` and pairs need.
+        before: lines that come before two elements, number ``2 * j`` and the next.
+        pairs: what these have beside the arrays.
+    """
+    body = "".join(f"    {line}\n" for line in lines)
+    given = _list([*arrays, *(pair.name for pair in pairs), *scalars])
+    element = _compile(f"def kernel({given}):\n{body}    return t\n")
+    shared = _list(scalars)
+    even = _list([*(f"{name}_even" for name in arrays), *(pair.even for pair in pairs), shared])
+    odd = _list([*(f"{name}_odd" for name in arrays), *(pair.odd for pair in pairs), shared])
+    last = _list([*(f"load({name}[i])" for name in arrays), *(pair.even for pair in pairs), shared])
+    loads = "".join(f"        {name}_even, {name}_odd = two({name}, j)\n" for name in arrays)
+    first = "".join(f"        {line}\n" for line in before)
+    return _compile(
+        f"""
+def kernel(first, out, {_list([*arrays, *scalars, *unread])}):
+    top = uint32(0)
+    for j in range(out.size // 2):
+{first}{loads}        even, odd = element({even}), element({odd})
+        put(out, j, even, odd)
+        top = higher(higher(top, even), odd)
+    for j in range(out.size // 2, (out.size + 1) // 2):
+        i = out.size - 1
+{first}        t = element({last})
+        store(out, i, t)
+        top = higher(top, t)
+    return top
+""",
+        element=element,
+    )
 
 
-def _compile(text: str, *, loop: Kernel | None = None, **options: Any) -> Kernel:
+def _names(letters: str, count: int) -> list[str]:
+    """``[x0, x1, s0, s1]`` of ``xs``."""
+    return [f"{letter}{k}" for letter in letters for k in range(count)]
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(names)
+
+
+def _compile(text: str, **others: Kernel) -> Kernel:
     # Late: numba takes half a second, and small models never need it.
     import numba
 
     from workers.kernels import registers
 
-    scope: dict[str, Any] = {**vars(registers), "loop": loop}
+    scope: dict[str, Any] = {**vars(registers), **others}
     exec(text, scope)  # noqa: S102 - the text is made above, from whole numbers alone
-    kernel: Kernel = numba.njit(nogil=True, error_model="numpy", **options)(scope["kernel"])
+    kernel: Kernel = numba.njit(nogil=True, error_model="numpy")(scope["kernel"])
     return kernel
 
 
-def _view(tensor: Tensor) -> NDArray[Any]:
+def readable(tensor: Tensor) -> Tensor:
+    """What a loop reads it as: on the CPU, contiguous, in bfloat16 or float32."""
+    tensor = tensor.cpu().contiguous()
+    return tensor if tensor.dtype == torch.bfloat16 else tensor.float()
+
+
+def view(tensor: Tensor) -> NDArray[Any]:
+    """A flat tensor as an array that shares its memory; bfloat16 as its bits."""
     flat = tensor.detach().view(-1)
     if flat.dtype == torch.bfloat16:
         return flat.view(torch.int16).numpy().view(np.uint16)

@@ -23,8 +23,6 @@ SHIFTS = (16, 15)
 LAST_SHIFT = 16
 # A word serves two neighbouring elements, 16 bits each.
 RANGE = 1 << 16
-# Elements that compiled loops draw for at once: their draws stay in the first-level cache.
-BLOCK = 1 << 12
 
 _WORD = 0xFFFFFFFF
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from workers.kernels import fused
 from workers.merging.merge_method import Sources
 from workers.merging.ranking import ALL, NONE, Largest, Ranking, rank, spans
-from workers.merging.task_vectors import NO_NORM, TaskVectors
+from workers.merging.task_vectors import NO_NORM
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,30 +27,30 @@ class Band:
     kept: tuple[Largest, ...]
     dropped: tuple[Largest, ...]
 
-    def survivors(self, parent: int, delta: Tensor, start: int) -> Tensor:
+    def survivors(self, parent: int, delta: Tensor, start: int, factor: float = 1.0) -> Tensor:
         magnitude = delta.abs()
         kept = torch.zeros_like(delta)
         bounds = (self.kept[parent], self.dropped[parent])
         for low, high in spans(start, start + delta.numel(), bounds):
             part = slice(low - start, high - start)
-            least, most = (bound.above(low, delta.dtype) for bound in bounds)
+            least, most = (bound.above(low) for bound in bounds)
             inside = (magnitude[part] > least) & (magnitude[part] <= most)
             kept[part] = torch.where(inside, delta[part], 0.0)
-        return kept
+        return kept.mul_(factor)
 
     def kernel(self, count: int, *, vote: bool, normalize: bool) -> fused.Kernel:
         make = fused.top if self._open else fused.band
         return make(count, vote=vote, normalize=normalize)
 
-    def limits(self, size: int) -> tuple[Sequence[object], Sequence[object]]:
+    def scalars(
+        self, factors: Sequence[float], size: int
+    ) -> tuple[Sequence[object], Sequence[object], Sequence[object]]:
         sets = self.kept if self._open else (*self.kept, *self.dropped)
         parts = list(spans(0, size, sets))
-        rows = [[bound.above(low, torch.float32) for bound in sets] for low, _ in parts]
+        rows = [[bound.above(low) for bound in sets] for low, _ in parts]
         cuts = [low for low, _ in parts] + [size]
-        return (np.array(rows, np.float32), np.array(cuts, np.int64)), ()
-
-    def arrays(self) -> Sequence[Tensor]:
-        return ()
+        limits = np.array(rows, np.float32), np.array(cuts, np.int64)
+        return [np.float32(factor) for factor in factors], limits, ()
 
     @property
     def _open(self) -> bool:
@@ -82,18 +82,17 @@ def band(sources: Sources, density: Sequence[float], gamma: Sequence[float] | No
 
 
 def ranking(sources: Sources, parent: int) -> Ranking:
-    """The magnitudes of a task vector by rank: sorted once for these models, for every density."""
+    """The magnitudes of a task vector by rank: found once for these models, for every density."""
     return sources.remember(
         ("ranking", parent),
-        lambda: rank(TaskVectors(sources.base, sources).magnitude(parent)),
+        lambda: rank(sources.base.reshape(-1), sources.parents[parent].reshape(-1)),
     )
 
 
 def band_scale(sources: Sources, chosen: Band, parent: int) -> float:
     """What gives a parent's band the L1 norm of its whole task vector; costs no pass."""
     kept, dropped = chosen.kept[parent], chosen.dropped[parent]
-    if kept is ALL and dropped is NONE:
+    if kept is ALL:
         return 1.0
-    ranks = ranking(sources, parent)
-    norm = ranks.sum(kept) - ranks.sum(dropped)
-    return ranks.sum(ALL) / norm if norm > NO_NORM else 1.0
+    norm = kept.sum - dropped.sum
+    return ranking(sources, parent).total / norm if norm > NO_NORM else 1.0

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from workers.kernels import fused
+from workers.kernels.fused import LEVEL_BITS, PARENTS_PER_BYTE
 from workers.kernels.noise import RANGE, Noise
 from workers.merging.merge_method import Sources
 
-_STEPS = 255  # of a rank that is kept in one byte
-# Tensors of fewer elements keep exact ranks: four bytes each cost nothing there.
+# Steps between the levels that ranks are rounded to, which take two bits.
+_STEPS = (1 << LEVEL_BITS) - 1
+# Tensors of fewer elements keep exact ranks: four bytes each cost nothing there, and no loop needs
+# levels.
 _ROUNDED = 1 << 17
+# Elements whose ranks are found at once, about.
+_BLOCK = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,20 +38,22 @@ class Chosen:
     offset: int
     below: tuple[int, ...]
 
-    def survivors(self, parent: int, delta: Tensor, start: int) -> Tensor:
+    def survivors(self, parent: int, delta: Tensor, start: int, factor: float = 1.0) -> Tensor:
         if self.below[parent] >= RANGE:
-            return delta
+            return delta * factor
         draws = self.noise.draws(parent, self.offset + start, delta.numel(), delta.device)
-        return torch.where(draws < self.below[parent], delta, 0.0)
+        return torch.where(draws < self.below[parent], delta, 0.0).mul_(factor)
 
     def kernel(self, count: int, *, vote: bool, normalize: bool) -> fused.Kernel:
         return fused.chosen(count, vote=vote, normalize=normalize)
 
-    def limits(self, size: int) -> tuple[Sequence[object], Sequence[object]]:  # noqa: ARG002 - all of it
-        return [np.uint32(limit) for limit in self.below], _keys(self)
-
-    def arrays(self) -> Sequence[Tensor]:
-        return ()
+    def scalars(
+        self,
+        factors: Sequence[float],
+        size: int,  # noqa: ARG002 - all of it
+    ) -> tuple[Sequence[object], Sequence[object], Sequence[object]]:
+        scaled = [np.float32(factor) for factor in factors]
+        return scaled, [_limit(below) for below in self.below], _keys(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +63,10 @@ class Ranked:
     Args:
         noise: keys of the tensor.
         offset: place of the first element in its tensor.
-        ranks: for each parent (n,) uint8 or float32, 0 for the smallest of a row and 255 for the
-            largest.
+        ranks: of a small tensor, for each parent (n,) float32, from 0 for the smallest entry of a
+            row to 1 for the largest; or of a large one levels, as ``fused.ranked`` reads them.
         lows: for each parent, the probability at rank 0.
-        slopes: for each parent, what one step of rank adds.
+        slopes: for each parent, that at rank 1 less the former.
         unbiased: divide what is kept by its probability.
     """
 
@@ -69,22 +77,49 @@ class Ranked:
     slopes: tuple[float, ...]
     unbiased: bool
 
-    def survivors(self, parent: int, delta: Tensor, start: int) -> Tensor:
-        ranks = self.ranks[parent][start : start + delta.numel()].to(delta.dtype)
-        low, slope = (np.float32(x[parent]) for x in (self.lows, self.slopes))
-        probability = ranks.mul(float(slope)).add_(float(low))
+    def survivors(self, parent: int, delta: Tensor, start: int, factor: float = 1.0) -> Tensor:
+        below = self._below(parent, start, delta.numel())
         draws = self.noise.draws(parent, self.offset + start, delta.numel(), delta.device)
-        kept = torch.where(draws.to(delta.dtype) / RANGE < probability, delta, 0.0)
-        return kept.div_(probability) if self.unbiased else kept
+        kept = torch.where(draws < below, delta, 0.0)
+        if not self.unbiased:
+            return kept.mul_(factor)
+        return kept.mul_((factor * RANGE / below).to(delta.dtype))
 
     def kernel(self, count: int, *, vote: bool, normalize: bool) -> fused.Kernel:
-        return fused.ranked(count, vote=vote, normalize=normalize, unbiased=self.unbiased)
+        return fused.ranked(count, vote=vote, normalize=normalize)
 
-    def limits(self, size: int) -> tuple[Sequence[object], Sequence[object]]:  # noqa: ARG002 - all of it
-        return [np.float32(value) for value in (*self.lows, *self.slopes)], _keys(self)
+    def scalars(
+        self,
+        factors: Sequence[float],
+        size: int,  # noqa: ARG002 - all of it
+    ) -> tuple[Sequence[object], Sequence[object], Sequence[object]]:
+        levels = [self._levels(parent).tolist() for parent in range(len(factors))]
+        scaled = [
+            tuple(np.float32(factor * RANGE / below if self.unbiased else factor) for below in row)
+            for factor, row in zip(factors, levels, strict=True)
+        ]
+        limits = [tuple(_limit(int(below)) for below in row) for row in levels]
+        return scaled, limits, (*_keys(self), *(fused.view(levels) for levels in self.ranks))
 
-    def arrays(self) -> Sequence[Tensor]:
-        return self.ranks
+    def _below(self, parent: int, start: int, count: int) -> Tensor:
+        """(count,) float64 whole numbers that draws must be below."""
+        if self.ranks[0].dtype == torch.uint8:
+            byte, place = divmod(parent, PARENTS_PER_BYTE)
+            first = start // 2
+            pairs = self.ranks[byte][first : (start + count + 1) // 2].int()
+            pairs >>= place * 2 * LEVEL_BITS
+            both = torch.stack((pairs, pairs >> LEVEL_BITS), dim=1).view(-1) & _STEPS
+            skipped = start - 2 * first
+            return self._levels(parent).to(pairs.device)[both[skipped : skipped + count]]
+        return self._units(parent, self.ranks[parent][start : start + count].double())
+
+    def _levels(self, parent: int) -> Tensor:
+        return self._units(parent, torch.arange(_STEPS + 1, dtype=torch.float64) / _STEPS)
+
+    def _units(self, parent: int, rank: Tensor) -> Tensor:
+        """Probabilities, in units of 1/RANGE."""
+        probability = rank * self.slopes[parent] + self.lows[parent]
+        return (probability * RANGE).round_().clamp_(1, RANGE)
 
 
 def chosen(sources: Sources, density: Sequence[float]) -> Chosen:
@@ -102,16 +137,33 @@ def ranked(
     are one row, a row of one element has the probability ``density``. An ``epsilon`` that would
     lead out of (0, 1) is reduced.
 
-    In large tensors ranks are kept in a byte, rounded by chance so that the probability of an entry
-    is exactly the paper's over all names of parents and tensors.
+    In large tensors ranks are rounded by chance to four levels, so that the probability of an entry
+    is exactly the paper's over all names of parents and tensors, as is the mean of many entries.
     """
     lows, slopes = [], []
     for fraction, width in zip(density, epsilon, strict=True):
         half = max(0.0, min(width, fraction - 1e-3, 1.0 - fraction - 1e-3))
         lows.append(fraction - half)
-        slopes.append(2.0 * half / _STEPS)
-    ranks = tuple(_ranks(sources, parent) for parent in range(len(density)))
-    return Ranked(_noise(sources), sources.start, ranks, tuple(lows), tuple(slopes), unbiased)
+        slopes.append(2.0 * half)
+    count = len(density)
+    if sources.base.numel() < _ROUNDED:
+        ranks = [
+            sources.remember(("row ranks", parent), partial(_row_ranks, sources, parent))
+            for parent in range(count)
+        ]
+    else:
+        ranks = [
+            sources.remember(("row levels", first), partial(_row_levels, sources, first))
+            for first in range(0, count, PARENTS_PER_BYTE)
+        ]
+    return Ranked(
+        _noise(sources), sources.start, tuple(ranks), tuple(lows), tuple(slopes), unbiased
+    )
+
+
+def _limit(below: int) -> np.uint32:
+    """The largest 32 bits whose upper half is below."""
+    return np.uint32((below << 16) - 1)
 
 
 def _keys(mask: Chosen | Ranked) -> Sequence[object]:
@@ -123,31 +175,45 @@ def _noise(sources: Sources) -> Noise:
     return Noise.of(sources.seed, sources.name, sources.labels)
 
 
-def _ranks(sources: Sources, parent: int) -> Tensor:
-    """(numel,) uint8, or float32 for a small tensor."""
-    return sources.remember(("row ranks", parent), lambda: _rank_rows(sources, parent))
+def _rows(sources: Sources) -> int:
+    shape = sources.base.shape
+    return shape[0] if sources.base.numel() and len(shape) > 1 else 1
 
 
-def _rank_rows(sources: Sources, parent: int) -> Tensor:
-    size = sources.base.numel()
-    magnitude = sources.delta(parent).abs_()
-    rows = magnitude.view(magnitude.shape[0] if size and magnitude.ndim > 1 else 1, -1)
+def _row_ranks(sources: Sources, parent: int) -> Tensor:
+    """(numel,) float32 from 0 to 1, or 1/2 in rows of one element."""
+    rows = sources.delta(parent).abs_().view(_rows(sources), -1)
     columns = rows.shape[1]
     if columns < 2:
-        return torch.full((size,), _STEPS / 2, device=rows.device)
-    steps = torch.linspace(0, _STEPS, columns, device=rows.device)
-    if size < _ROUNDED:
-        return (
-            torch.empty_like(rows, dtype=torch.float32)
-            .scatter_(1, rows.argsort(dim=1, stable=True), steps.expand_as(rows))
-            .view(-1)
-        )
-    # Not the seed's: ranks are remembered for all seeds.
+        return torch.full((sources.base.numel(),), 0.5, device=rows.device)
+    steps = torch.linspace(0, 1, columns, device=rows.device)
+    order = rows.argsort(dim=1, stable=True)
+    ranks = torch.empty_like(rows, dtype=torch.float32)
+    return ranks.scatter_(1, order, steps.expand_as(rows)).view(-1)
+
+
+def _row_levels(sources: Sources, first: int) -> Tensor:
+    """(numel / 2,) bytes of the levels of parent ``first`` and of the next where there is one."""
+    # Late: see fused._compile.
+    from workers.kernels.counting import magnitude_keys, write_levels
+
+    size, rows = sources.base.numel(), _rows(sources)
+    columns = size // rows
+    packed = np.zeros((size + 1) // 2, np.uint8)
+    # Not the seed's: levels are remembered for all seeds.
     noise = Noise.of(0, f"rank of {sources.name}", sources.labels)
-    ranks = torch.empty(rows.shape, dtype=torch.uint8, device=rows.device)
-    for number, row in enumerate(rows):
-        draws = noise.draws(parent, number * columns, columns, row.device)
-        place = torch.empty_like(steps)
-        place[row.argsort(stable=True)] = steps
-        ranks[number] = place.add_(draws.to(torch.float32) / RANGE).clamp_(0, _STEPS)
-    return ranks.view(-1)
+    place, *owns = (tuple(map(np.uint32, key)) for key in (noise.place, *noise.parents))
+    step = max(1, _BLOCK // columns)
+    for parent in range(first, min(first + PARENTS_PER_BYTE, len(sources.parents))):
+        shift = (parent - first) * 2 * LEVEL_BITS
+        for row in range(0, rows, step):
+            part = slice(row * columns, (row + step) * columns)
+            base, theirs = (
+                fused.view(fused.readable(tensor.reshape(-1)[part]))
+                for tensor in (sources.base, sources.parents[parent])
+            )
+            keys = np.empty((base.size // columns, columns), np.uint64)
+            magnitude_keys(base, theirs, keys)
+            keys.sort(axis=1)
+            write_levels(keys, row * columns, _STEPS, place, owns[parent], packed, shift)
+    return torch.from_numpy(packed).to(sources.base.device)

@@ -11,14 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-# Of larger tensors every 256th rank is kept, but no fewer than this; the count that is asked for is
-# rounded to these.
+from workers.kernels import fused
+
+# Smaller tensors are sorted. The magnitudes of larger ones are counted; of these about so many
+# ranks are kept, and the count that is asked for is rounded to them.
 _EXACT = 1 << 16
-_SPACING = 256
 _PLACES = 1 << 13
-# Elements that are sorted at once, about; and how many tell where to cut.
-_BAND = 1 << 20
-_SAMPLE = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,22 +25,24 @@ class Largest:
 
     Args:
         threshold: greater magnitudes are among them.
-        cutoff: equal ones are at flat indices below this.
+        floor: those greater than this count as equal to it, and are among them ...
+        cutoff: at flat indices below this.
+        sum: of all these magnitudes.
     """
 
     threshold: float
+    floor: float
     cutoff: int
+    sum: float
 
-    def above(self, start: int, dtype: torch.dtype) -> float:
+    def above(self, start: int) -> float:
         """What magnitudes must exceed from the flat index ``start`` up to the next cutoff."""
-        if start >= self.cutoff:
-            return self.threshold
-        exact = np.float64 if dtype == torch.float64 else np.float32
-        return float(np.nextafter(exact(self.threshold), exact(-1.0)))
+        return self.threshold if start >= self.cutoff else self.floor
 
 
-NONE = Largest(float("inf"), 0)
-ALL = Largest(-1.0, 0)
+NONE = Largest(float("inf"), float("inf"), 0, 0.0)
+# Of any tensor; nobody has summed it up.
+ALL = Largest(-1.0, -1.0, 0, float("nan"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,97 +50,113 @@ class Ranking:
     """The magnitudes of a tensor at some ranks.
 
     Args:
-        size: elements of the tensor.
-        thresholds: magnitude at each rank, from the largest down.
-        cutoffs: flat index behind the element at each rank.
+        ranks: counted from 1 at the largest, ascending; the last is the size of the tensor.
+        thresholds: for each rank, the magnitudes above are among those down to this rank.
+        floors: and those above are, but at flat indices below the cutoff only.
+        cutoffs: the flat index behind the element at the rank, or 0 where the threshold tells all.
         sums: of all magnitudes down to each rank, float64.
     """
 
-    size: int
+    ranks: NDArray[np.unsignedinteger]
     thresholds: NDArray[np.floating]
+    floors: NDArray[np.floating]
     cutoffs: NDArray[np.unsignedinteger]
     sums: NDArray[np.float64]
 
     def largest(self, count: int) -> Largest:
         """The ``count`` largest, or for large tensors the nearest count that is known.
 
-        The count is off by at most half the distance of the ranks: one in 16,384 of the entries.
+        The count is off by at most one in 8,192 of the entries.
         """
         if count <= 0:
             return NONE
-        if count >= self.size:
-            return ALL
-        places = len(self.thresholds)
-        place = max(1, round(count * places / self.size)) - 1
-        return Largest(float(self.thresholds[place]), int(self.cutoffs[place]))
+        after = min(int(np.searchsorted(self.ranks, count)), len(self.ranks) - 1)
+        before = max(after - 1, 0)
+        nearer = count - int(self.ranks[before]) < int(self.ranks[after]) - count
+        place = before if nearer else after
+        return Largest(
+            float(self.thresholds[place]),
+            float(self.floors[place]),
+            int(self.cutoffs[place]),
+            float(self.sums[place]),
+        )
 
-    def sum(self, chosen: Largest) -> float:
-        """Sum of the magnitudes that ``largest`` has chosen."""
-        if chosen is NONE:
-            return 0.0
-        if chosen is ALL:
-            return float(self.sums[-1])
-        # Thresholds fall with the rank, cutoffs rise among equal ones.
-        equal = np.flatnonzero(self.thresholds == chosen.threshold)
-        return float(self.sums[equal[np.searchsorted(self.cutoffs[equal], chosen.cutoff)]])
+    @property
+    def total(self) -> float:
+        """Sum of all magnitudes."""
+        return float(self.sums[-1])
 
 
-def rank(magnitudes: Tensor) -> Ranking:
-    """Sort (n,) magnitudes once.
+def rank(base: Tensor, parent: Tensor) -> Ranking:
+    """Find the order of the magnitudes of a task vector, once.
 
-    A large tensor is sorted in bands of magnitude, one after the other, so that little more than a
-    band is in memory beside the magnitudes. What is kept are 16 bytes for each rank.
+    Args:
+        base: (n,).
+        parent: (n,); differences are taken in float32, of few elements in float64 where it is that.
     """
-    values = magnitudes.cpu().numpy()
-    ranks = _ranks(values.size)
-    places, sums = [], []
-    start, total = 0, 0.0
-    for band in _bands(values):
-        inside = ranks[(ranks > start) & (ranks <= start + band.size)] - start - 1
-        order = _descending(values, band)
-        running = np.cumsum(values[order], dtype=np.float64) + total
-        places.append(order[inside])
-        sums.append(running[inside])
-        start, total = start + band.size, float(running[-1])
-    order = np.concatenate(places) if places else np.empty(0, np.int64)
-    kept = np.concatenate(sums) if sums else np.empty(0)
-    small = np.uint32 if values.size < 1 << 32 else np.uint64
-    return Ranking(values.size, values[order], (order + 1).astype(small), kept)
+    if base.numel() > _EXACT:
+        return _counted(*(fused.view(fused.readable(tensor)) for tensor in (base, parent)))
+    wide = torch.promote_types(base.dtype, torch.float32)
+    return _sorted((parent.to(wide) - base.to(wide)).abs_().cpu().numpy())
 
 
-def _bands(values: NDArray[np.floating]) -> Iterator[NDArray[np.intp]]:
-    """Flat indices, ascending, of ever smaller magnitudes; equal ones are in one band."""
-    if values.size <= _BAND:
-        if values.size:
-            yield np.arange(values.size)
-        return
-    sample = np.sort(values[:: values.size // _SAMPLE])
-    cuts = np.unique(
-        sample[np.linspace(0, sample.size - 1, values.size // _BAND + 2)[1:-1].astype(int)]
+def _sorted(values: NDArray[np.floating]) -> Ranking:
+    order = np.argsort(-values, kind="stable")
+    thresholds = values[order]
+    return Ranking(
+        ranks=np.arange(1, values.size + 1, dtype=np.uint32),
+        thresholds=thresholds,
+        floors=np.nextafter(thresholds, thresholds.dtype.type(-1)),
+        cutoffs=(order + 1).astype(np.uint32),
+        sums=np.cumsum(thresholds, dtype=np.float64),
     )
-    bounds = [np.inf, *cuts[::-1].tolist(), -1.0]
-    for high, low in pairwise(bounds):
-        band = np.flatnonzero((values <= high) & (values > low))
-        if band.size:
-            yield band
 
 
-def _descending(values: NDArray[np.floating], band: NDArray[np.intp]) -> NDArray[np.intp]:
-    """A band's flat indices by magnitude, the largest first; of equal ones the lowest first."""
-    chosen = values[band]
-    if values.dtype != np.float32 or band.size >= 1 << 32:
-        return band[np.argsort(-chosen, kind="stable")]
-    # Magnitudes order like their bits. One sort of one number for each, which NumPy has vectorized.
-    keys = (~chosen.view(np.uint32)).astype(np.uint64) << np.uint64(32)
-    keys |= np.arange(band.size, dtype=np.uint32)
-    keys.sort()
-    return band[(keys & np.uint64(0xFFFFFFFF)).astype(np.intp)]
+def _counted(base: NDArray[np.generic], parent: NDArray[np.generic]) -> Ranking:
+    """Count magnitudes by their leading bits, those that share them as equal ones.
 
+    Two passes: the second finds places within what too many have in common, as differences of
+    numbers in bfloat16 do.
+    """
+    # Late: see fused._compile.
+    from workers.kernels.counting import BINS, SHIFT, count, find
 
-def _ranks(size: int) -> NDArray[np.int64]:
-    """Ranks that are kept: all of a small tensor's, evenly spaced ones of a large one's."""
-    places = size if size <= _EXACT else max(_PLACES, size // _SPACING)
-    return np.round(np.arange(1, places + 1) * (size / places)).astype(np.int64)
+    counts, sums = np.zeros(BINS, np.uint32), np.zeros(BINS)
+    count(base, parent, counts, sums)
+    bins = np.flatnonzero(counts)[::-1]
+    inside, total = counts[bins].astype(np.int64), sums[bins]
+    upto, sums_upto = np.cumsum(inside), np.cumsum(total)
+    spacing = base.size // _PLACES
+    ends = np.unique(np.searchsorted(upto, np.arange(spacing, base.size + spacing, spacing)))
+    ends = ends[ends < bins.size]
+    edges = (bins.astype(np.uint32) << SHIFT).view(np.float32)
+    floors = np.nextafter(edges, np.float32(-1))
+    tops = (((bins.astype(np.uint32) + 1) << SHIFT) - 1).view(np.float32)
+
+    crowded = np.flatnonzero(inside > spacing)
+    wanted = [np.arange(spacing, inside[place], spacing) for place in crowded]
+    starts = np.cumsum([0, *map(len, wanted)])
+    within = np.concatenate(wanted) if wanted else np.empty(0, np.int64)
+    found = np.zeros(within.size, np.int64)
+    if within.size:
+        slots = np.full(BINS, -1, np.int32)
+        slots[bins[crowded]] = np.arange(crowded.size)
+        find(base, parent, slots, np.zeros(crowded.size, np.int64), within, starts.copy(), found)
+    owner = np.repeat(crowded, np.diff(starts))
+    share = within / inside[owner]
+
+    ranks = np.concatenate((upto[ends], upto[owner] - inside[owner] + within))
+    order = np.argsort(ranks, kind="stable")
+    small = np.uint32 if base.size < 1 << 32 else np.uint64
+    return Ranking(
+        ranks=ranks[order].astype(small),
+        thresholds=np.concatenate((floors[ends], tops[owner]))[order],
+        floors=np.concatenate((floors[ends], floors[owner]))[order],
+        cutoffs=np.concatenate((np.zeros(ends.size, np.int64), found + 1))[order].astype(small),
+        sums=np.concatenate((sums_upto[ends], sums_upto[owner] - total[owner] * (1.0 - share)))[
+            order
+        ],
+    )
 
 
 def spans(start: int, stop: int, sets: tuple[Largest, ...]) -> Iterator[tuple[int, int]]:

@@ -80,27 +80,28 @@ def rescale(*, default: Rescale) -> Parameter:
 class Sparsity(Protocol):
     """Which entries of the task vectors of one tensor survive."""
 
-    def survivors(self, parent: int, delta: Tensor, start: int) -> Tensor:
-        """A block of a parent's task vector with 0 for what does not survive.
+    def survivors(self, parent: int, delta: Tensor, start: int, factor: float = 1.0) -> Tensor:
+        """A block of a parent's task vector times a factor, with 0 for what does not survive.
 
         Args:
             parent: whose.
             delta: (block,) in the dtype of the sums.
             start: flat index of the block in the tensor.
+            factor: of what survives.
         """
 
     def kernel(self, count: int, *, vote: bool, normalize: bool) -> fused.Kernel:
         """The compiled loop for ``count`` parents."""
 
-    def limits(self, size: int) -> tuple[Sequence[object], Sequence[object]]:
-        """What the kernel takes before and behind the common factor.
+    def scalars(
+        self, factors: Sequence[float], size: int
+    ) -> tuple[Sequence[object], Sequence[object], Sequence[object]]:
+        """What the kernel takes: the factors of the parents, limits, and what comes last.
 
         Args:
+            factors: of what survives of each parent.
             size: elements of the tensor.
         """
-
-    def arrays(self) -> Sequence[Tensor]:
-        """What the kernel reads beside base and parents: flat, of the size of the tensor."""
 
 
 def add_task_vectors(
@@ -138,23 +139,29 @@ def add_task_vectors(
     if normalize and not vote:
         factor = lambda_ / common_divisor(weight)
     tensors = [sources.base, *sources.parents]
-    if fused.fits(out, tensors):
+    # Loops draw for two neighbours at once: those of an even place and the next.
+    if fused.fits(out, tensors) and sources.start % 2 == 0:
         kernel = sparsity.kernel(len(weight), vote=vote, normalize=normalize)
-        arrays = [tensor.view(-1) for tensor in (out, *tensors)] + [*sparsity.arrays()]
-        common = [np.float32(value) for value in (*factors, *weight)]
-        before, behind = sparsity.limits(out.numel())
-        fused.run(kernel, arrays, (*common, *before, np.float32(factor), *behind))
+        arrays = [tensor.view(-1) for tensor in (out, *tensors)]
+        scaled, limits, last = sparsity.scalars(factors, out.numel())
+        weights = [np.float32(value) for value in weight]
+        fused.run(kernel, arrays, (*scaled, *weights, *limits, np.float32(factor), *last))
         return
     vectors = TaskVectors(out, sources)
     target = out.view(-1)
     for start in vectors.starts:
         base = vectors.base(start)
         votes = [
-            sparsity.survivors(i, vectors.delta(i, start, base), start).mul_(scaled)
+            sparsity.survivors(i, vectors.delta(i, start, base), start, scaled)
             for i, scaled in enumerate(factors)
         ]
-        total = _elected(votes, weight, normalize=normalize) if vote else add_up(votes)
-        write(target[start : start + base.numel()], total.mul_(factor).add_(base))
+        if not vote:
+            total = add_up(votes)
+        elif normalize:
+            total = _averaged(votes, weight)
+        else:
+            total = _agreed(votes)
+        write(target[start : start + base.numel()], base.add(total, alpha=factor))
 
 
 def common_divisor(weight: Sequence[float]) -> float:
@@ -215,27 +222,27 @@ class TaskVectors:
         theirs = self._parents[parent][start : start + self._block].to(self._dtype)
         return torch.sub(theirs, self.base(start) if base is None else base)
 
-    def magnitude(self, parent: int) -> Tensor:
-        """(numel,) magnitudes of a task vector."""
-        magnitude = torch.empty_like(self._base, dtype=self._dtype)
-        for start in self.starts:
-            torch.abs(self.delta(parent, start), out=magnitude[start : start + self._block])
-        return magnitude
+
+def _agreed(votes: Sequence[Tensor]) -> Tensor:
+    """Sum of the entries that have the sign of the sum of all, plus where that is 0.
+
+    The magnitude of the sum is what agrees less what does not; the sum of magnitudes is both.
+    """
+    total = add_up(votes)
+    both = add_up([entry.abs_() for entry in votes])
+    return total.add_(both.copysign_(total)).mul_(0.5)
 
 
-def _elected(votes: Sequence[Tensor], weight: Sequence[float], *, normalize: bool) -> Tensor:
-    """Sum of the entries that have the elected sign, divided by their weights where asked."""
+def _averaged(votes: Sequence[Tensor], weight: Sequence[float]) -> Tensor:
+    """The same, divided by the weights of these entries, or by 1 where they weigh nothing."""
     total = add_up(votes)
     sign = torch.ones_like(total).copysign_(total)
     total, divisor = total.zero_(), torch.zeros_like(total)
     for entry, factor in zip(votes, weight, strict=True):
         agreeing = entry.mul_(sign).clamp_min_(0.0)  # an entry of 0 never agrees
         total.add_(agreeing)
-        if normalize:
-            divisor.add_(agreeing.sign_(), alpha=factor)
-    if normalize:
-        total.div_(divisor.masked_fill_(divisor.abs() < NO_WEIGHT, 1.0))
-    return total.mul_(sign)
+        divisor.add_(agreeing.sign_(), alpha=factor)
+    return total.div_(divisor.masked_fill_(divisor.abs() < NO_WEIGHT, 1.0)).mul_(sign)
 
 
 def add_up(tensors: Sequence[Tensor]) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from workers import merge_state_dicts
 from workers.kernels import fused
+from workers.merging.merge_method import methods
 
 # Larger than what is left to tensor expressions, and no multiple of anything.
 SHAPE = (701, 307)
@@ -27,6 +28,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("della_linear", {"density": 0.4, "compat": "mergekit"}),
     ("breadcrumbs", {"density": 0.6, "gamma": 0.05}),
     ("breadcrumbs_ties", {"density": 0.6, "gamma": [0.05, 0.0, 0.1], "normalize": True}),
+    ("nearswap", {"t": 1e-3}),
 ]
 
 
@@ -43,6 +45,7 @@ def test_a_loop_equals_the_expressions(
     method: str, parameters: dict[str, Any], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base, *parents = models(dtype)
+    parents = parents[: methods[method].declaration.maximum_parents]
     assert fused.fits(base["w"], [parent["w"] for parent in parents])
     compiled = merge_state_dicts(method, base, parents, parameters, seed=3)["w"]
     monkeypatch.setattr(fused, "fits", lambda *_: False)
