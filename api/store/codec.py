@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Row
 
 from api.store.records import Entry, Event, EventKind, OutcomeKind, Search, Submission, Summary
+from evals.suite import Split
 from search.geometry import Geometry
 from search.layout import Layout
 from search.outcome import Candidate, Infeasible, Origin, Outcome, Score, Scored, Scores
@@ -153,10 +154,21 @@ def _event(
     return Event(seq, kind, ordinal, at, body, scores)
 
 
+def examples_to_rows(
+    search_id: str, ordinal: int, split: Split, scores: Scores
+) -> list[dict[str, Any]]:
+    """A row of the table of examples for every objective."""
+    key = {"search_id": search_id, "ordinal": ordinal, "split": split.value}
+    return [
+        {**key, "objective": objective, "scores": pack_examples(score.examples)}
+        for objective, score in scores.items()
+    ]
+
+
 def outcome_to_columns(
     outcome: Outcome, *, timings: Timings | None, worker: str
-) -> tuple[OutcomeKind, dict[str, Any], dict[str, bytes]]:
-    """Kind and body of the event, and the examples by objective."""
+) -> tuple[OutcomeKind, dict[str, Any]]:
+    """Kind and body of the event; the examples have a table of their own."""
     body: dict[str, Any] = {
         "timings": None
         if timings is None
@@ -165,10 +177,9 @@ def outcome_to_columns(
     }
     match outcome:
         case Scored(scores=scores):
-            blobs = {key: pack_examples(score.examples) for key, score in scores.items()}
-            return "scored", {**body, "scores": scores_to_json(scores)}, blobs
+            return "scored", {**body, "scores": scores_to_json(scores)}
         case Infeasible(reason=reason):
-            return "infeasible", {**body, "reason": reason}, {}
+            return "infeasible", {**body, "reason": reason}
 
 
 def outcome_from_entry(entry: Entry, blobs: Mapping[str, bytes]) -> Outcome:

@@ -11,6 +11,8 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import Connection, Row, Select, and_, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
@@ -27,8 +29,9 @@ from api.store.tables import (
     searches,
     surveys,
 )
+from evals.suite import Split
 from search.geometry import Geometry
-from search.outcome import Candidate, Outcome, Score, Scored
+from search.outcome import Candidate, Outcome, Scored
 from workers.messages import Surveyed, Timings
 
 
@@ -199,11 +202,9 @@ class Store:
             LookupError: the candidate was never enqueued.
         """
         ordinal = outcome.candidate.ordinal
-        kind, body, packed = codec.outcome_to_columns(outcome, timings=timings, worker=worker)
-        blobs = [
-            {"search_id": search_id, "ordinal": ordinal, "objective": objective, "scores": blob}
-            for objective, blob in packed.items()
-        ]
+        kind, body = codec.outcome_to_columns(outcome, timings=timings, worker=worker)
+        scores = outcome.scores if isinstance(outcome, Scored) else {}
+        blobs = codec.examples_to_rows(search_id, ordinal, Split.SEARCH, scores)
         earlier = select(events.c.seq).where(
             events.c.search_id == search_id, events.c.ordinal == ordinal, IS_OUTCOME
         )
@@ -231,10 +232,12 @@ class Store:
         for seq, outcome in enumerate(outcomes, start=1):
             columns = codec.candidate_to_columns(outcome.candidate)
             key = {"search_id": search_id, "ordinal": columns["ordinal"]}
-            kind, body, packed = codec.outcome_to_columns(outcome, timings=None, worker="restored")
+            kind, body = codec.outcome_to_columns(outcome, timings=None, worker="restored")
             rows.append({**key, **columns, "created_at": at})
             log.append({**key, "seq": seq, "kind": kind, "body": body, "created_at": at})
-            blobs += [{**key, "objective": name, "scores": blob} for name, blob in packed.items()]
+            if isinstance(outcome, Scored):
+                ordinal = outcome.candidate.ordinal
+                blobs += codec.examples_to_rows(search_id, ordinal, Split.SEARCH, outcome.scores)
 
         def write(connection: Connection) -> None:
             for table, values in ((candidates, rows), (events, log), (examples, blobs)):
@@ -336,6 +339,7 @@ class Store:
         )
         blobs = select(examples.c.ordinal, examples.c.objective, examples.c.scores).where(
             examples.c.search_id == search_id,
+            examples.c.split == Split.SEARCH.value,
             examples.c.ordinal >= start,
             examples.c.ordinal < stop,
         )
@@ -353,12 +357,20 @@ class Store:
             for row in found
         ]
 
-    def examples(self, search_id: str, ordinal: int) -> dict[str, Score]:
-        """Scores of one candidate with all examples; empty when it has none."""
-        for outcome in self.outcomes(search_id, ordinal, ordinal + 1):
-            if isinstance(outcome, Scored):
-                return dict(outcome.scores)
-        return {}
+    def examples(
+        self, search_id: str, ordinal: int, split: Split
+    ) -> dict[str, NDArray[np.float32]]:
+        """Per-example scores of one candidate, by objective; empty where it was not scored."""
+        query = (
+            select(examples.c.objective, examples.c.scores)
+            .where(
+                examples.c.search_id == search_id,
+                examples.c.ordinal == ordinal,
+                examples.c.split == split.value,
+            )
+            .order_by(examples.c.objective)
+        )
+        return {row.objective: codec.unpack_examples(row.scores) for row in self._all(query)}
 
     # The survey
 

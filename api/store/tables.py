@@ -117,6 +117,7 @@ examples = Table(
     metadata,
     Column("search_id", String(32), primary_key=True),
     Column("ordinal", Integer, primary_key=True, autoincrement=False),
+    Column("split", String(16), primary_key=True),
     Column("objective", String(301), primary_key=True),
     Column("scores", LargeBinary, nullable=False),
     ForeignKeyConstraint(

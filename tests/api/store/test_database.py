@@ -4,17 +4,25 @@ import sqlite3
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 
-from api.store import NewerDatabase, Store, StoreDown
+import api.store
+from api.store import NewerDatabase, Store, StoreDown, codec, tables
 from api.store.tables import metadata
+from evals.suite import Split
 from tests.analytic import submission
 from tests.postgres import Postgres
+
+MIGRATIONS = Path(api.store.__file__).with_name("migrations")
 
 
 def file_of(sqlite_url: str) -> str:
@@ -49,6 +57,29 @@ def test_migrations_and_code_agree_on_every_index_and_constraint(tmp_path: Path)
     migrated = shape(tmp_path / "migrated.db")
     assert migrated == shape(tmp_path / "created.db")
     assert "uq_events_outcome" in migrated
+
+
+def test_scores_from_before_splits_were_told_apart_are_those_of_search(database_url: str) -> None:
+    scores = np.array([0, 1, 1], np.float32)
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    engine = sa.create_engine(database_url)
+    with engine.begin() as connection:
+        config = Config()
+        config.set_main_option("script_location", str(MIGRATIONS))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        search = {"id": "s", "created_at": at, "spec_digest": "", "idempotency_key": None}
+        search |= codec.submission_to_columns(submission())
+        connection.execute(sa.insert(tables.searches).values(search))
+        candidate = {"search_id": "s", "ordinal": 0, "digest": "", "recipe": "", "origin": {}}
+        connection.execute(sa.insert(tables.candidates).values({**candidate, "created_at": at}))
+        row = {"id": "s", "scores": codec.pack_examples(scores)}
+        connection.execute(sa.text("INSERT INTO examples VALUES (:id, 0, 'a/acc', :scores)"), row)
+    engine.dispose()
+    store = Store(database_url)
+    assert np.array_equal(store.examples("s", 0, Split.SEARCH)["a/acc"], scores)
+    assert store.examples("s", 0, Split.SELECT) == {}
+    store.close()
 
 
 def test_many_may_open_a_new_database_at_once(database_url: str) -> None:

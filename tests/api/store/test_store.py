@@ -138,8 +138,9 @@ def test_an_outcome_comes_back_to_the_bit(store: Store, search_id: str) -> None:
     store.enqueue(search_id, given.candidate)
     assert store.record(search_id, given, timings=TIMINGS, worker="w1") == 1
     assert store.outcomes(search_id, 0, 10) == [given]
-    back = store.examples(search_id, 0)
-    assert back["add/score"].examples.tobytes() == examples.tobytes()
+    back = store.examples(search_id, 0, Split.SEARCH)
+    assert back["add/score"].tobytes() == examples.tobytes()
+    assert store.examples(search_id, 0, Split.REPORT) == {}
     entry = store.candidate(search_id, 0)
     assert entry is not None
     assert entry.outcome is not None
@@ -152,7 +153,7 @@ def test_an_infeasible_candidate_keeps_its_reason(store: Store, search_id: str) 
     outcome = Infeasible(candidate(0), 'not finite: "model.norm"\u0000\U0001f600')
     store.record(search_id, outcome, timings=None, worker="w")
     assert store.outcomes(search_id, 0, 1) == [outcome]
-    assert store.examples(search_id, 0) == {}
+    assert store.examples(search_id, 0, Split.SEARCH) == {}
 
 
 def test_a_second_report_of_a_candidate_is_ignored(store: Store, search_id: str) -> None:
