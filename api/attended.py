@@ -12,14 +12,17 @@ from typing import Any, assert_never
 from api.progress import Progress
 from api.rebuild import build_run, chosen_optimizer, suite
 from api.schemas import OVER
-from api.store import Search, Store, scores_to_json
-from evals.suite import Split
+from api.selection import Selection
+from api.store import PhaseKind, Search, Store, scores_to_json
+from evals.suite import Split, Suite
 from search.method import MethodDeclaration, one_of
-from search.outcome import Candidate, Infeasible, Scored
+from search.outcome import Candidate, HeldOut, Infeasible, Scored, Scores, Unconfirmed
 from search.problems import Invalid, Problem
 from search.registry import UnknownName
 from search.run import SearchRun
 from workers.messages import (
+    Confirm,
+    Confirmed,
     Evaluate,
     Evaluated,
     Export,
@@ -73,6 +76,7 @@ class Attended:
     ) -> None:
         self.search = search
         self.progress = Progress(search.spec)
+        self._selection = Selection(search.spec)
         self._store = store
         self._declaration = declaration
         self._destination = destination
@@ -89,17 +93,19 @@ class Attended:
         return over and next(self._requested(), None) is None
 
     def catch_up(self) -> None:
-        """Read what is new in the log; when that completes the search, say so."""
+        """Read what is new in the log; when that completes a phase of the search, say so."""
         while True:
             full = True
             while full:
                 page = self._store.events(self.search.id, after=self.progress.seq, limit=_PAGE)
                 self.progress.feed(page)
+                self._selection.feed(page)
                 full = len(page) == _PAGE
-            if self.progress.state not in ("running", "paused") or not self.progress.exhausted:
+            phase = self._next_phase()
+            if phase is None:
                 return
             # Written only if nothing came in between, such as an extension.
-            self._store.append(self.search.id, "finished", after=self.progress.seq)
+            self._store.append(self.search.id, *phase, after=self.progress.seq)
 
     def next_job(self, busy: Callable[[str], bool]) -> Assignment | None:
         """The next job, its candidate committed; None while there is nothing to start.
@@ -119,12 +125,50 @@ class Attended:
             return self._survey()
         if self.progress.state == "running":
             return self._evaluation(busy)
-        return None
+        return self._confirmation(busy)
 
     def fail(self, problems: Sequence[Problem]) -> None:
         """End the search for a reason that its user can read."""
         fail(self._store, self.search.id, problems)
         self.catch_up()
+
+    def _next_phase(self) -> tuple[PhaseKind, dict[str, Any]] | None:
+        """What follows from a log in which this phase has all that it waits for."""
+        progress, selection, search_id = self.progress, self._selection, self.search.id
+        match progress.state:
+            case "running" if progress.exhausted:
+                shortlist = selection.shortlist(progress.evaluations)
+                return "selecting", selection.name_finalists(
+                    self._search_scores(shortlist), progress.evaluations
+                )
+            case "selecting" if not progress.unconfirmed:
+                return "reporting", selection.name_winner()
+            case "reporting" if not progress.unconfirmed:
+                _, ordinals = progress.confirming
+                scores = {n: self._store.confirmed(search_id, n, Split.REPORT) for n in ordinals}
+                return "finished", selection.compare(scores)
+        return None
+
+    def _search_scores(self, ordinals: Sequence[int]) -> dict[int, Scores]:
+        """With all examples, in the order of the ordinals as given."""
+        return {
+            ordinal: outcome.scores
+            for ordinal in ordinals
+            for outcome in self._store.outcomes(self.search.id, ordinal, ordinal + 1)
+            if isinstance(outcome, Scored)
+        }
+
+    def _confirmation(self, busy: Callable[[str], bool]) -> Assignment | None:
+        """Another look at a finalist or a baseline, in the phases that follow the search."""
+        if self.progress.state not in ("selecting", "reporting"):
+            return None
+        split, _ = self.progress.confirming
+        for ordinal in self.progress.unconfirmed:
+            if not busy(self._job_id(split, ordinal)):
+                candidate = self._candidate(ordinal)
+                work = Confirm(candidate.recipe, self._suite(split))
+                return self._assign(self._job_id(split, ordinal), work, candidate)
+        return None
 
     def _evaluation(self, busy: Callable[[str], bool]) -> Assignment | None:
         while self._unanswered:
@@ -191,20 +235,19 @@ class Attended:
 
     def _survey(self) -> Assignment:
         needs_geometry = chosen_optimizer(self.search.spec).needs_geometry
-        return self._assign(self._job_id("survey"), Survey(needs_geometry), None)
+        work = Survey(needs_geometry, self._suite(Split.SEARCH))
+        return self._assign(self._job_id("survey"), work, None)
 
     def _evaluate(self, candidate: Candidate) -> Assignment:
-        work = Evaluate(candidate.recipe, suite(self.search, Split.SEARCH))
+        work = Evaluate(candidate.recipe, self._suite(Split.SEARCH))
         return self._assign(self._job_id("evaluate", candidate.ordinal), work, candidate)
 
     def _export(self, job_id: str, ordinal: int, form: Form) -> Assignment:
-        entry = self._store.candidate(self.search.id, ordinal)
-        if entry is None:
-            raise LookupError(f"{self.search.id} has no candidate {ordinal}")
+        candidate = self._candidate(ordinal)
         work = Export(
-            entry.candidate.recipe,
-            suite(self.search, Split.REPORT),
-            self._destination(self.search.id, entry.digest, form),
+            candidate.recipe,
+            self._suite(Split.REPORT),
+            self._destination(self.search.id, candidate.recipe.digest, form),
             card={
                 "search": self.search.spec.name,
                 "search id": self.search.id,
@@ -215,11 +258,27 @@ class Attended:
                 **self.search.spec.evaluation.model_dump(exclude_defaults=True),
             },
             form=form,
+            baselines=tuple(self._baselines(ordinal)),
         )
-        return self._assign(job_id, work, entry.candidate)
+        return self._assign(job_id, work, candidate)
+
+    def _baselines(self, ordinal: int) -> Iterator[tuple[str, Scores]]:
+        """Report scores of base, parents and average, where they were measured."""
+        for name, other in self._selection.baselines.items():
+            if other != ordinal and other in self._selection.reported:
+                yield name, self._store.confirmed(self.search.id, other, Split.REPORT)
+
+    def _candidate(self, ordinal: int) -> Candidate:
+        entry = self._store.candidate(self.search.id, ordinal)
+        if entry is None:
+            raise LookupError(f"{self.search.id} has no candidate {ordinal}")
+        return entry.candidate
+
+    def _suite(self, split: Split) -> Suite:
+        return suite(self.search, split, self.progress.draws)
 
     def _assign(
-        self, job_id: str, work: Evaluate | Survey | Export, candidate: Candidate | None
+        self, job_id: str, work: Evaluate | Confirm | Survey | Export, candidate: Candidate | None
     ) -> Assignment:
         return Assignment(Job(job_id, self.search.submission.zoo, work), self.search.id, candidate)
 
@@ -247,6 +306,9 @@ def write(store: Store, assignment: Assignment, report: Report) -> None:
         case Evaluated(scores, timings) if candidate is not None:
             outcome = Scored(candidate, scores)
             store.record(search_id, outcome, timings=timings, worker=report.worker)
+        case Confirmed(scores, timings) if candidate is not None:
+            held_out = HeldOut(candidate, _split(assignment), scores)
+            store.record_confirmation(search_id, held_out, timings=timings, worker=report.worker)
         case Exported(files, scores, error) if candidate is not None:
             body = {
                 "digest": candidate.recipe.digest,
@@ -281,12 +343,26 @@ def _reject(store: Store, assignment: Assignment, rejected: Rejected, *, worker:
             elif candidate is not None:
                 outcome = Infeasible(candidate, rejected.reason)
                 store.record(search_id, outcome, timings=None, worker=worker)
+        case Confirm():
+            if problems:
+                fail(store, search_id, problems)
+            elif candidate is not None:
+                nothing = Unconfirmed(candidate, _split(assignment), rejected.reason)
+                store.record_confirmation(search_id, nothing, timings=None, worker=worker)
         case Export():
             ordinal = None if candidate is None else candidate.ordinal
             body = {"reason": rejected.reason, "form": _form(assignment)}
             store.append(search_id, "checkpoint_failed", body, ordinal=ordinal)
         case _ as never:
             assert_never(never)
+
+
+def _split(assignment: Assignment) -> Split:
+    """Of a job that scores; what it has scored says so as well, and they must agree."""
+    work = assignment.job.work
+    if isinstance(work, Survey) or work.suite.split is None:
+        raise TypeError(f"{assignment.job.id} scores no split")
+    return work.suite.split
 
 
 @contextmanager

@@ -228,6 +228,23 @@ def front(search: Id, server: Server = _URL, token: Token = None, as_json: Json 
 
 
 @app.command()
+def best(search: Id, server: Server = _URL, token: Token = None, as_json: Json = False) -> None:
+    """The winner on examples that the search never saw, and how far it is ahead of the others."""
+    from api.terminal import candidate_table, out, print_json, result_table
+
+    with _client(server, token) as client:
+        if as_json:
+            print_json(client.best(search))
+            return
+        detail = client.search(search)
+        if detail.result is not None:
+            out.print(result_table(detail, detail.result))
+        else:
+            title = "Best so far, on the search split"
+            out.print(candidate_table(detail.objectives, [client.best(search)], title))
+
+
+@app.command()
 def download(
     search: Id,
     out: Out,

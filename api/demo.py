@@ -64,6 +64,7 @@ def demo(
         console.print(f"[bold]2[/] Service: up, everything it keeps is in {settings.home}")
         search = _search(console, client, spec)
         _front(console, client, search)
+        _result(console, client, search)
         checkpoint = _download(console, client, search, out / "best")
         if keep:
             console.print(f"The service stays up at {client.url}; stop it: kill {_pid(out)}")
@@ -178,12 +179,17 @@ def _front(console: Console, client: Client, search: SearchDetail) -> None:
     _nichemerge(client, "front", search.id)
 
 
+def _result(console: Console, client: Client, search: SearchDetail) -> None:
+    console.print("[bold]5[/] The best of the finalists, on examples that the search never saw")
+    _nichemerge(client, "best", search.id)
+
+
 def _download(
     console: Console, client: Client, search: SearchDetail, folder: Path
 ) -> CheckpointView:
     if search.best is None:
         raise DemoFailed(f"the search {search.id} has no scored candidate")
-    console.print(f"[bold]5[/] Best: {search.best.label}, downloaded to {folder}")
+    console.print(f"[bold]6[/] Best: {search.best.label}, downloaded to {folder}")
     _nichemerge(client, "download", search.id, "--out", str(folder))
     return client.checkpoint(search.id, search.best.ordinal)
 
@@ -196,9 +202,9 @@ def _proof(
     out: Path,
 ) -> None:
     """Score the folder with the stock command in a fresh process, and compare."""
-    with console.status("[bold]6[/] Scoring the folder with the stock lm_eval command"):
+    with console.status("[bold]7[/] Scoring the folder with the stock lm_eval command"):
         stock = _lm_eval(out, playground, sorted({o.task for o in objectives}))
-    table = Table(title="6 The same folder, scored by us and by lm_eval (report split)")
+    table = Table(title="7 The same folder, scored by us and by lm_eval (report split)")
     for heading in ("objective", "nichemerge", "lm_eval"):
         table.add_column(heading, justify="left" if heading == "objective" else "right")
     differ = []

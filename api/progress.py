@@ -11,7 +11,8 @@ from typing import Any, Literal, get_args
 from pydantic import TypeAdapter
 
 from api.schemas import OVER, State
-from api.store.records import Event, OutcomeKind
+from api.store.records import Event, EventKind, OutcomeKind
+from evals.suite import Draw, Split
 from search.problems import Problem
 from search.spec import SearchSpec
 from workers.doctor.summary import DiagnosisSummary
@@ -53,6 +54,8 @@ class Progress:
         complete: every ordinal below this has an outcome.
         problems: why the search failed.
         warnings, diagnoses: what the survey has found out about the parents.
+        draws: which examples each split of each task holds; empty where that was not surveyed.
+        confirming: the split that candidates are scored on after the search, and which are.
         checkpoints: by ordinal and form.
     """
 
@@ -67,7 +70,11 @@ class Progress:
         self.diagnoses: tuple[DiagnosisSummary, ...] = ()
         self.checkpoints: dict[tuple[int, Form], Checkpoint] = {}
         self._beyond: set[int] = set()
-        self._surveyed = self._paused = self._finished = False
+        self.draws: tuple[Draw, ...] = ()
+        self.confirming: tuple[Split, tuple[int, ...]] = (Split.SELECT, ())
+        self._confirmed: dict[EventKind, set[int]] = {"selected": set(), "reported": set()}
+        self._surveyed = self._paused = False
+        self._phase: Literal["running", "selecting", "reporting", "finished"] = "running"
         self._final: Literal["cancelled", "failed"] | None = None
         self._recent: deque[datetime] = deque(maxlen=_RECENT)
 
@@ -77,6 +84,8 @@ class Progress:
             self.seq = event.seq
             if event.kind in OUTCOMES:
                 self._count(event)
+            elif event.kind in self._confirmed and event.ordinal is not None:
+                self._confirmed[event.kind].add(event.ordinal)
             elif event.ordinal is not None:
                 self._checkpoint((event.ordinal, form_of(event)), event)
             elif self._final is None:
@@ -87,11 +96,11 @@ class Progress:
         """What the search is doing."""
         if self._final is not None:
             return self._final
-        if self._finished:
+        if self._phase == "finished":
             return "finished"
         if self._paused:
             return "paused"
-        return "running" if self._surveyed else "surveying"
+        return self._phase if self._surveyed else "surveying"
 
     @property
     def surveyed(self) -> bool:
@@ -104,14 +113,24 @@ class Progress:
         return self.complete >= self.evaluations
 
     @property
+    def unconfirmed(self) -> tuple[int, ...]:
+        """Candidates that selecting or reporting still waits for, ascending."""
+        if self._phase not in ("selecting", "reporting"):
+            return ()
+        split, ordinals = self.confirming
+        done = self._confirmed["selected" if split is Split.SELECT else "reported"]
+        return tuple(sorted(set(ordinals) - done))
+
+    @property
     def seconds_left(self) -> float | None:
-        """Until the budget is used up, at the pace of the last outcomes; None where unknown."""
+        """Of this phase, at the pace of the last outcomes; None where unknown."""
         if self.state in OVER:
             return 0.0
         if self.state == "paused" or len(self._recent) < 2:
             return None
         pace = (self._recent[-1] - self._recent[0]).total_seconds() / (len(self._recent) - 1)
-        return max(0, self.evaluations - self.scored - self.infeasible) * pace
+        to_evaluate = max(0, self.evaluations - self.scored - self.infeasible)
+        return (to_evaluate + len(self.unconfirmed)) * pace
 
     def checkpoints_of(self, ordinal: int) -> dict[Form, Checkpoint]:
         """The checkpoints of one candidate."""
@@ -150,16 +169,26 @@ class Progress:
                 self._surveyed = True
                 self.warnings = _WARNINGS.validate_python(event.body.get("warnings", ()))
                 self.diagnoses = _DIAGNOSES.validate_python(event.body.get("diagnoses", ()))
+                draws = event.body.get("draws", ())
+                self.draws = tuple(Draw(**{**d, "split": Split(d["split"])}) for d in draws)
             case "pause":
                 self._paused = True
             case "resume":
                 self._paused = False
             case "extend":
                 self.evaluations += int(event.body["evaluations"])
-                self._finished = False
+                self._phase = "running"
+            case "selecting":
+                self._phase = "selecting"
+                ordinals = {*event.body["finalists"], *event.body["baselines"]}
+                self.confirming = (Split.SELECT, tuple(sorted(ordinals)))
+            case "reporting":
+                self._phase = "reporting"
+                ordinals = {event.body["winner"], *event.body["baselines"]} - {None}
+                self.confirming = (Split.REPORT, tuple(sorted(ordinals)))
             case "finished":
-                self._finished = True
-            case "cancel" if not self._finished:
+                self._phase = "finished"
+            case "cancel" if self._phase != "finished":
                 self._final = "cancelled"
             case "failed":
                 self._final = "failed"

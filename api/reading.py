@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from api.progress import Progress
+from api.selection import Selection
 from api.standings import Standings
 from api.store import Entry, Event, Search, Store
 
@@ -23,12 +24,25 @@ class Reading:
         self.search = search
         self.progress = Progress(search.spec)
         self.standings = Standings(search.spec)
+        self.selection = Selection(search.spec)
 
     def feed(self, events: Iterable[Event]) -> None:
         """Read on."""
         page = tuple(events)
         self.progress.feed(page)
         self.standings.feed(page)
+        self.selection.feed(page)
+
+    def best(self, weights: Mapping[str, float] | None = None) -> int | None:
+        """The ordinal that a preference picks: on the select split once finalists were scored.
+
+        Until then, and while an extended search runs, on the search split.
+        """
+        chosen = None
+        if self.progress.state not in ("running", "selecting"):
+            selection = self.selection
+            chosen = selection.winner if weights is None else selection.choose(weights)
+        return self.standings.best(weights) if chosen is None else chosen
 
     def catch_up(self, store: Store, *, until: int | None = None) -> None:
         """Read to the end of the log, or to a seq."""

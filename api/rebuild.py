@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pydantic import ValidationError
 
 from api.store import Search
-from evals.suite import Split, Suite
+from evals.suite import Draw, Split, Suite
 from search.geometry import Geometry
 from search.method import MethodDeclaration
 from search.optimizer import OptimizerClass, Task, optimizers
@@ -51,8 +53,8 @@ def build_run(
     return SearchRun(start, optimizer(task, options), parallel=spec.budget.parallel, seed=spec.seed)
 
 
-def suite(search: Search, split: Split) -> Suite:
-    """What candidates are scored on."""
+def suite(search: Search, split: Split, draws: Sequence[Draw] = ()) -> Suite:
+    """What candidates are scored on: the very examples that the search began with."""
     submission = search.submission
     return Suite(
         search.spec.objectives,
@@ -60,4 +62,6 @@ def suite(search: Search, split: Split) -> Suite:
         folders=submission.task_folders,
         trusted=submission.trusted_folders,
         evaluation=search.spec.evaluation,
+        seed=search.spec.seed,
+        digests=tuple((draw.task, draw.digest) for draw in draws if draw.split is split),
     )

@@ -15,7 +15,16 @@ from workers.checkpoints.model_facts import Copied, ModelFacts
 from workers.doctor.summary import DiagnosisSummary
 from workers.messages import MODEL, Form
 
-State = Literal["surveying", "running", "paused", "finished", "cancelled", "failed"]
+State = Literal[
+    "surveying",
+    "running",
+    "selecting",
+    "reporting",
+    "paused",
+    "finished",
+    "cancelled",
+    "failed",
+]
 # Nothing happens by itself any more; only a finished search can still be extended.
 OVER: frozenset[State] = frozenset({"finished", "cancelled", "failed"})
 
@@ -38,16 +47,29 @@ class ScoreView(View):
     stderr: float | None
     count: int
     higher_is_better: bool
+    low: float | None = None
+    """Of the 95 % interval."""
+    high: float | None = None
 
     @classmethod
-    def of(cls, value: float, stderr: float, count: int, *, higher_is_better: bool) -> Self:
+    def of(
+        cls,
+        value: float,
+        stderr: float,
+        count: int,
+        *,
+        higher_is_better: bool,
+        low: float = math.nan,
+        high: float = math.nan,
+    ) -> Self:
         """From inside, where higher is always better: here scores are flipped back."""
-        own = value if higher_is_better else -value
         return cls(
-            value=finite(own),
+            value=finite(value if higher_is_better else -value),
             stderr=finite(stderr),
             count=count,
             higher_is_better=higher_is_better,
+            low=finite(low if higher_is_better else -high),
+            high=finite(high if higher_is_better else -low),
         )
 
 
@@ -78,6 +100,11 @@ class CandidateView(View):
     """What plots call it: a parent's name, ``base``, ``average``, else ``#ordinal``."""
     digest: str
     scores: dict[str, ScoreView]
+    """On the search split, which the optimizer sees: good to compare by, too good to quote."""
+    selected: dict[str, ScoreView] = {}
+    """On the select split, of finalists and baselines."""
+    reported: dict[str, ScoreView] = {}
+    """On the report split, of the winner and the baselines."""
     reason: str | None = None
     timings: TimingsView | None = None
     worker: str | None = None
@@ -106,6 +133,8 @@ class Progress(View):
     infeasible: int
     evaluations: int
     """The budget, extensions included."""
+    unconfirmed: int = 0
+    """Candidates that are still to be scored on the select or the report split, in this state."""
     seconds_left: float | None
 
 
@@ -117,6 +146,50 @@ class ObjectiveView(View):
     metric: str
     weight: float
     higher_is_better: bool
+
+
+class SplitView(View):
+    """The examples of one split of a task, as the search began with them."""
+
+    task: str
+    split: Literal["search", "select", "report"]
+    count: int
+    digest: str
+
+
+class GainView(View):
+    """How much better the winner is, and the 95 % interval of that; null where not known.
+
+    Positive where the winner is better, also where the metric itself is minimized.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+class ComparisonView(View):
+    """The winner against base, a parent or the average, on the examples of the report split.
+
+    Differences are paired over examples: one model is right where the other is wrong.
+    """
+
+    name: str
+    ordinal: int
+    is_best_parent: bool
+    """On the select split, by the objectives' weights."""
+    overall: GainView | None
+    """In the mean of the objectives by their weights, each in spans of the baselines."""
+    gains: dict[str, GainView]
+    """By objective."""
+
+
+class ResultView(View):
+    """What a search has come to: chosen on the select split, measured on the report split."""
+
+    winner: CandidateView
+    finalists: list[CandidateView]
+    comparisons: list[ComparisonView]
 
 
 class SearchView(View):
@@ -131,6 +204,7 @@ class SearchView(View):
     objectives: list[ObjectiveView]
     progress: Progress
     best: CandidateView | None
+    """The winner once it is chosen; until then the best on the search split."""
     front_size: int
     hypervolume: float | None
     seq: int
@@ -144,6 +218,10 @@ class SearchDetail(SearchView):
 
     spec: SearchSpec
     baselines: list[CandidateView]
+    splits: list[SplitView] = []
+    """Known once the models were read."""
+    result: ResultView | None = None
+    """Null before a winner was chosen; of an extended search that of the last time."""
     hypervolume_history: list[tuple[int, float]]
     """(evaluations, hypervolume), thinned to at most 500 points."""
     warnings: list[Problem] = []
@@ -187,8 +265,8 @@ class EventView(View):
 
     seq: int
     kind: str
-    """surveyed, failed, scored, infeasible, pause, resume, extend, cancel, finished,
-    checkpoint_requested, checkpoint_stored, checkpoint_failed."""
+    """surveyed, failed, scored, infeasible, pause, resume, extend, cancel, selecting, selected,
+    reporting, reported, finished, checkpoint_requested, checkpoint_stored, checkpoint_failed."""
     ordinal: int | None
     at: datetime
     candidate: CandidateView | None = None

@@ -19,7 +19,9 @@ from api.schemas import (
     OVER,
     CandidateView,
     EventView,
+    GainView,
     ObjectiveView,
+    ResultView,
     ScoreView,
     SearchDetail,
     SearchView,
@@ -88,8 +90,37 @@ def _origin(candidate: CandidateView) -> str:
 
 def front_table(search: SearchDetail, front: Sequence[CandidateView]) -> RenderableType:
     """The front beside base, parents and average."""
-    on_front = candidate_table(search.objectives, front, "Front")
-    return Group(on_front, candidate_table(search.objectives, search.baselines, "Baselines"))
+    on_front = candidate_table(search.objectives, front, "Front, on the search split")
+    baselines = candidate_table(
+        search.objectives, search.baselines, "Baselines, on the search split"
+    )
+    return Group(on_front, baselines)
+
+
+def result_table(search: SearchDetail, result: ResultView) -> RenderableType:
+    """What the winner scores on the report split, and how far it is ahead of what there was."""
+    title = f"{result.winner.label} on the report split, 95 % intervals"
+    table = Table("", title=title, title_justify="left")
+    table.add_column("overall", justify="right")
+    for objective in search.objectives:
+        arrow = "" if objective.higher_is_better else " (lower is better)"
+        table.add_column(objective.key + arrow, justify="right")
+    scores = [_with_interval(result.winner.reported.get(o.key)) for o in search.objectives]
+    table.add_row(*map(Text, (result.winner.label, "", *scores)))
+    for other in result.comparisons:
+        name = f"ahead of {other.name}" + (" (best parent)" if other.is_best_parent else "")
+        gains = [_with_interval(other.gains.get(o.key), sign="+") for o in search.objectives]
+        table.add_row(*map(Text, (name, _with_interval(other.overall, sign="+"), *gains)))
+    return table
+
+
+def _with_interval(score: ScoreView | GainView | None, sign: str = "") -> str:
+    if score is None or score.value is None:
+        return "-"
+    text = f"{score.value:{sign}.4f}"
+    if score.low is None or score.high is None:
+        return text
+    return f"{text} [{score.low:{sign}.3f}, {score.high:{sign}.3f}]"
 
 
 def search_table(searches: Iterable[SearchView]) -> Table:
@@ -125,12 +156,16 @@ def progress_text(search: SearchView) -> str:
     parts = [search.state, f"{progress.scored + progress.infeasible}/{progress.evaluations}"]
     if progress.infeasible:
         parts.append(f"{progress.infeasible} infeasible")
+    if progress.unconfirmed:
+        parts.append(f"{progress.unconfirmed} to score again")
     if search.best is not None:
+        known = search.best.reported or search.best.scores
         scores = " ".join(
             "-" if score is None or score.value is None else f"{score.value:.3f}"
-            for score in (search.best.scores.get(o.key) for o in search.objectives)
+            for score in (known.get(o.key) for o in search.objectives)
         )
-        parts.append(f"best {search.best.label}: {scores}")
+        split = "report" if search.best.reported else "search"
+        parts.append(f"best {search.best.label} ({split}): {scores}")
     if search.hypervolume is not None:
         parts.append(f"hypervolume {search.hypervolume:.4g}")
     if progress.seconds_left:

@@ -284,7 +284,11 @@ def _objective_problems(raw: dict[Any, Any], settings: Settings) -> Sequence[Pro
     except ValidationError:
         return ()
     evaluation = _part(Evaluation, raw.get("evaluation", {})) or Evaluation()
-    return harness.check(objectives, _library(evaluation, settings))
+    library = _library(evaluation, settings)
+    problems = harness.check(objectives, library)
+    if raw.get("allow_leaderboards") is not True:
+        problems += harness.leaderboards(objectives, library)
+    return problems
 
 
 def _library(evaluation: Evaluation, settings: Settings) -> harness.Library:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from api.progress import Checkpoint
@@ -14,24 +14,30 @@ from api.schemas import (
     CandidateView,
     CheckpointState,
     CheckpointView,
+    ComparisonView,
     EventView,
     FileView,
     FrontView,
+    GainView,
     MethodView,
     ObjectiveView,
     OptimizerView,
     OriginView,
     ParameterView,
     Progress,
+    ResultView,
     ScoreView,
     SearchDetail,
     SearchView,
+    SplitView,
     TimingsView,
     finite,
 )
+from api.selection import OVERALL
 from api.store import Entry, Event, Search, Summary, scores_from_json
 from search.method import MethodDeclaration, Parameter
 from search.optimizer import OptimizerClass
+from search.paired import Difference
 from search.problems import Problem
 from workers.checkpoints.lowrank import obstacles
 from workers.mergekit import mergekit_yaml
@@ -43,7 +49,14 @@ def score_views(
 ) -> dict[str, ScoreView]:
     """Scores in the metric's own sign."""
     return {
-        key: ScoreView.of(score.value, score.stderr, score.count, higher_is_better=directions[key])
+        key: ScoreView.of(
+            score.value,
+            score.stderr,
+            score.count,
+            higher_is_better=directions[key],
+            low=score.low,
+            high=score.high,
+        )
         for key, score in scores.items()
         if key in directions
     }
@@ -57,20 +70,20 @@ def label(entry: Entry) -> str:
     return f"#{entry.candidate.ordinal}"
 
 
-def candidate_view(entry: Entry, search: Search, *, on_front: bool) -> CandidateView:
+def candidate_view(entry: Entry, reading: Reading, *, on_front: bool) -> CandidateView:
     """A row of the log."""
-    return CandidateView(**_candidate(entry, search), on_front=on_front)
+    return CandidateView(**_candidate(entry, reading), on_front=on_front)
 
 
 def candidate_detail(
-    entry: Entry, search: Search, *, on_front: bool, checkpoints: Mapping[Form, Checkpoint]
+    entry: Entry, reading: Reading, *, on_front: bool, checkpoints: Mapping[Form, Checkpoint]
 ) -> CandidateDetail:
     """One candidate whole."""
-    submission = search.submission
+    submission = reading.search.submission
     zoo = submission.zoo
     recipe = entry.candidate.recipe
     return CandidateDetail(
-        **_candidate(entry, search),
+        **_candidate(entry, reading),
         on_front=on_front,
         recipe=recipe,
         mergekit=mergekit_yaml(recipe, submission.layout, {"base": zoo.base, **dict(zoo.parents)}),
@@ -78,7 +91,7 @@ def candidate_detail(
             CheckpointState(form=form, state=checkpoint.state)
             for form, checkpoint in checkpoints.items()
         ],
-        can_be_adapter=not obstacles(recipe, adapters(search)),
+        can_be_adapter=not obstacles(recipe, adapters(reading.search)),
     )
 
 
@@ -87,9 +100,10 @@ def adapters(search: Search) -> list[str]:
     return list(search.submission.facts.get("adapters", ()))
 
 
-def _candidate(entry: Entry, search: Search) -> dict[str, Any]:
+def _candidate(entry: Entry, reading: Reading) -> dict[str, Any]:
     """The fields that both views of a candidate share."""
     candidate, outcome = entry.candidate, entry.outcome
+    directions, selection = reading.search.submission.directions, reading.selection
     origin = candidate.origin
     timings = entry.timings
     return {
@@ -103,9 +117,9 @@ def _candidate(entry: Entry, search: Search) -> dict[str, Any]:
         ),
         "label": label(entry),
         "digest": entry.digest,
-        "scores": {}
-        if outcome is None
-        else score_views(outcome.scores, search.submission.directions),
+        "scores": {} if outcome is None else score_views(outcome.scores, directions),
+        "selected": score_views(selection.selected.get(candidate.ordinal, {}), directions),
+        "reported": score_views(selection.reported.get(candidate.ordinal, {}), directions),
         "reason": None if outcome is None else outcome.body.get("reason"),
         "timings": None
         if timings is None
@@ -143,6 +157,7 @@ def progress_view(progress: ProgressOfLog, proposed: int) -> Progress:
         scored=progress.scored,
         infeasible=progress.infeasible,
         evaluations=progress.evaluations,
+        unconfirmed=len(progress.unconfirmed),
         seconds_left=finite(progress.seconds_left),
     )
 
@@ -161,9 +176,14 @@ def search_detail(reading: Reading, readings: Readings, proposed: int) -> Search
         **_search(reading, readings, proposed),
         spec=search.spec,
         baselines=[
-            candidate_view(entry, search, on_front=entry.candidate.ordinal in front)
+            candidate_view(entry, reading, on_front=entry.candidate.ordinal in front)
             for entry in baselines
         ],
+        splits=[
+            SplitView(task=d.task, split=d.split.value, count=d.count, digest=d.digest)
+            for d in reading.progress.draws
+        ],
+        result=result_view(reading, readings),
         hypervolume_history=[(count, volume) for count, volume in standings.history],
         warnings=[*_told_before(search), *reading.progress.warnings],
         diagnoses=list(reading.progress.diagnoses),
@@ -175,10 +195,44 @@ def _told_before(search: Search) -> list[Problem]:
     return [Problem.model_validate(told) for told in search.submission.facts.get("warnings", ())]
 
 
+def result_view(reading: Reading, readings: Readings) -> ResultView | None:
+    """What the search has come to, as far as it was measured."""
+    search, selection = reading.search, reading.selection
+    front = frozenset(reading.standings.front)
+
+    def views(ordinals: Iterable[int]) -> list[CandidateView]:
+        return [
+            candidate_view(entry, reading, on_front=entry.candidate.ordinal in front)
+            for entry in readings.entries(search.id, ordinals)
+        ]
+
+    if selection.winner is None:
+        return None
+    (winner,) = views([selection.winner])
+    return ResultView(
+        winner=winner,
+        finalists=views(selection.finalists),
+        comparisons=[
+            ComparisonView(
+                name=name,
+                ordinal=selection.baselines[name],
+                is_best_parent=name == selection.best_parent,
+                overall=_gain_view(gains[OVERALL]) if OVERALL in gains else None,
+                gains={key: _gain_view(gain) for key, gain in gains.items() if key != OVERALL},
+            )
+            for name, gains in selection.gains.items()
+        ],
+    )
+
+
+def _gain_view(gain: Difference) -> GainView:
+    return GainView(value=finite(gain.value), low=finite(gain.low), high=finite(gain.high))
+
+
 def _search(reading: Reading, readings: Readings, proposed: int) -> dict[str, Any]:
     """The fields that both views of a search share."""
     search, progress, standings = reading.search, reading.progress, reading.standings
-    best = standings.best()
+    best = reading.best()
     entry = None if best is None else readings.entry(search.id, best)
     return {
         "id": search.id,
@@ -189,7 +243,9 @@ def _search(reading: Reading, readings: Readings, proposed: int) -> dict[str, An
         "optimizer": search.spec.optimizer.name,
         "objectives": objective_views(search),
         "progress": progress_view(progress, proposed),
-        "best": None if entry is None else candidate_view(entry, search, on_front=True),
+        "best": None
+        if entry is None
+        else candidate_view(entry, reading, on_front=best in standings.front),
         "front_size": len(standings.front),
         "hypervolume": finite(standings.hypervolume),
         "seq": progress.seq,
@@ -204,7 +260,7 @@ def front_view(reading: Reading, readings: Readings, keys: list[str]) -> FrontVi
     return FrontView(
         objectives=[by_key[key] for key in keys],
         items=[
-            candidate_view(entry, search, on_front=True)
+            candidate_view(entry, reading, on_front=True)
             for entry in readings.entries(search.id, reading.standings.front_in(keys))
         ],
     )
@@ -216,7 +272,7 @@ def event_view(event: Event, entry: Entry | None, reading: Reading, proposed: in
     candidate = None
     if entry is not None:
         on_front = entry.candidate.ordinal in standings.front
-        candidate = candidate_view(entry, reading.search, on_front=on_front)
+        candidate = candidate_view(entry, reading, on_front=on_front)
     return EventView(
         seq=event.seq,
         kind=event.kind,

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from evals import harness
 from evals.engine import Engine
 from evals.requests import Unscorable
-from evals.suite import Suite
+from evals.suite import Split, Suite
 from search.outcome import Score, Scores
 
 
@@ -42,6 +42,7 @@ class Evaluator:
     ) -> None:
         self.forward_s = 0.0
         self._objectives = suite.objectives
+        self._split = suite.split
         self._loaded = harness.load(suite, tokenizer)
         self._engine = Engine(model, tokenizer, device)
         self._plan = self._engine.prepare(self._loaded.requests)
@@ -60,15 +61,15 @@ class Evaluator:
         self.forward_s = self._engine.forward_s
         measured = self._loaded.measure(responses, self._objectives)
         return {
-            key: _score_of(key, result, higher=self.higher_is_better[key])
+            key: _score_of(key, result, self._split, higher=self.higher_is_better[key])
             for key, result in measured.items()
         }
 
 
-def _score_of(key: str, measured: harness.Measured, *, higher: bool) -> Score:
+def _score_of(key: str, measured: harness.Measured, split: Split | None, *, higher: bool) -> Score:
     """Higher is better from here on."""
     sign = 1.0 if higher else -1.0
     examples = (sign * measured.examples).astype(np.float32)
     if not np.isfinite(measured.value) or not np.isfinite(examples).all():
         raise Unscorable(f"{key} is not finite ({measured.value})")
-    return Score(sign * measured.value, measured.stderr, len(examples), examples)
+    return Score(sign * measured.value, measured.stderr, len(examples), examples, split)

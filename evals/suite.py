@@ -3,17 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import StrEnum
 
+from search.outcome import Split as Split
 from search.spec import Evaluation, Objective
-
-
-class Split(StrEnum):
-    """Which examples of a task are used. Only ``search`` scores ever reach an optimizer."""
-
-    SEARCH = "search"
-    SELECT = "select"
-    REPORT = "report"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +19,9 @@ class Suite:
         limit: only so many first examples of every task; a share of them below 1, as in lm-eval.
         trusted: the folders whose tasks may bring Python, because the operator put them there.
         evaluation: how all tasks are asked.
+        seed: of the draw that divides a task's examples and puts them in order.
+        digests: (task, digest) of the examples that a search began with (see ``evals.drawing``);
+            other examples are refused.
     """
 
     objectives: tuple[Objective, ...]
@@ -35,3 +30,18 @@ class Suite:
     limit: float | None = None
     trusted: tuple[str, ...] = ()
     evaluation: Evaluation = field(default_factory=Evaluation)
+    seed: int = 0
+    digests: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """The examples of one split of a task, as a search began with them.
+
+    ``digest`` is a sha256 in hex of the examples in their order, and of how they are asked.
+    """
+
+    task: str
+    split: Split
+    count: int
+    digest: str

@@ -1,9 +1,7 @@
-"""Which tasks can be objectives, and how their documents are divided."""
+"""Which tasks can be objectives."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +11,6 @@ from evals.task_files import TaskFile
 from search.problems import Problem
 from search.registry import suggestion
 
-# Of the documents of a task with one split: half to search, a fifth to select, the rest to report.
-_SEARCH_SHARE, _SELECT_SHARE = 0.5, 0.2
 _FILE_FORMATS = frozenset({"json", "csv", "parquet", "text", "arrow"})
 _LENGTH_OPTIONS = frozenset({"max_gen_toks", "max_new_tokens", "max_tokens"})
 _GREEDY_OPTIONS = _LENGTH_OPTIONS | {
@@ -69,15 +65,6 @@ def example_counts(task_file: TaskFile) -> dict[str, int]:
         if files and all(path.suffix == ".jsonl" and path.is_file() for path in files):
             counts[str(split)] = sum(_lines(path) for path in files)
     return counts
-
-
-def split_of(document: object) -> Split:
-    """The split of a document of a task that has only one: by its content, the same everywhere."""
-    text = json.dumps(document, sort_keys=True, default=str)
-    place = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) / 2**64
-    if place < _SEARCH_SHARE:
-        return Split.SEARCH
-    return Split.SELECT if place < _SEARCH_SHARE + _SELECT_SHARE else Split.REPORT
 
 
 def shows_what_it_asks(task_file: TaskFile) -> bool:

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
 from search.recipe import Recipe
+
+
+class Split(StrEnum):
+    """Which examples of a task are used. Only ``search`` scores ever reach an optimizer."""
+
+    SEARCH = "search"
+    SELECT = "select"
+    REPORT = "report"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +56,14 @@ class Score:
         stderr: its standard error; NaN where lm-eval has none.
         count: number of examples.
         examples: (count,) float32, per example and higher is better.
+        split: that the examples are of; None for all that lm-eval itself would score.
     """
 
     value: float
     stderr: float
     count: int
     examples: NDArray[np.float32]
+    split: Split | None = Split.SEARCH
 
     def __eq__(self, other: object) -> bool:
         """Exact, NaN equal to NaN: two runs of one candidate must agree to the bit."""
@@ -60,7 +71,7 @@ class Score:
             return NotImplemented
         mine = (self.value, self.stderr, self.count)
         theirs = (other.value, other.stderr, other.count)
-        return bool(
+        return self.split is other.split and bool(
             np.array_equal(mine, theirs, equal_nan=True)
             and np.array_equal(self.examples, other.examples, equal_nan=True)
         )
@@ -72,12 +83,29 @@ class Score:
 Scores = Mapping[str, Score]
 
 
+class HeldOutLeak(TypeError):
+    """A score of the select or the report split was about to become an outcome."""
+
+
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """The candidate was merged and scored."""
+    """The candidate was merged and scored on search examples.
+
+    Raises:
+        HeldOutLeak: some score is of other examples.
+    """
 
     candidate: Candidate
     scores: Scores
+
+    def __post_init__(self) -> None:
+        """Whatever is told to an optimizer comes through here."""
+        for key, score in self.scores.items():
+            if score.split is not Split.SEARCH:
+                raise HeldOutLeak(
+                    f"{key} of candidate {self.candidate.ordinal} is no score on search examples, "
+                    "and no optimizer may see any other"
+                )
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,3 +117,34 @@ class Infeasible:
 
 
 Outcome = Scored | Infeasible
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """Scores on examples that take no part in the search: no outcome, and no optimizer takes it.
+
+    ``split`` is select or report, and that of every score.
+    """
+
+    candidate: Candidate
+    split: Split
+    scores: Scores
+
+    def __post_init__(self) -> None:
+        """Select is for choosing, report for showing; a mixture is for neither."""
+        if self.split is Split.SEARCH or any(
+            s.split is not self.split for s in self.scores.values()
+        ):
+            raise ValueError(f"candidate {self.candidate.ordinal} has no {self.split} scores here")
+
+
+@dataclass(frozen=True, slots=True)
+class Unconfirmed:
+    """A candidate that was to be scored on ``split`` and cannot be, for ``reason``."""
+
+    candidate: Candidate
+    split: Split
+    reason: str
+
+
+Confirmation = HeldOut | Unconfirmed

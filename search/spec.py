@@ -243,7 +243,11 @@ def _repeated(names: Iterable[str]) -> str:
 
 
 class SearchSpec(_Part):
-    """A whole search; the same spec and seed give the same candidates."""
+    """A whole search; the same spec and seed give the same candidates.
+
+    ``allow_leaderboards`` lets it search on the test sets of public leaderboards, which is refused
+    otherwise: a model that was searched on one cannot be compared there.
+    """
 
     name: Name
     base: ModelRef
@@ -258,6 +262,7 @@ class SearchSpec(_Part):
     evaluation: Evaluation = Evaluation()
     optimizer: OptimizerChoice = OptimizerChoice(name="auto")
     budget: Budget
+    allow_leaderboards: bool = False
     dtype: DType = "auto"
     seed: int = Field(default=0, ge=0, lt=2**63)
 

@@ -20,6 +20,11 @@ def progress_of(store: Store, search_id: str) -> Progress:
     return progress
 
 
+def turns(store: Store, search_id: str) -> list[str]:
+    """What changed the state of a search, in order."""
+    return [e.kind for e in store.events(search_id, outcomes=False) if e.ordinal is None]
+
+
 class Over(threading.Event):
     """Set when a search has finished or failed: for controllers that run for just as long."""
 

@@ -18,7 +18,7 @@ import pytest
 
 import search.optimizers
 from api.store import Store
-from search.outcome import Candidate, Outcome
+from search.outcome import Candidate, Outcome, Scores, Split
 from tests.analytic import submission
 
 EVALUATIONS = 64
@@ -46,9 +46,9 @@ class Zygote:
         )
         assert self._read() == "ready"
 
-    def start(self, url: str, search_id: str, seed: int) -> int:
+    def start(self, url: str, search_id: str, seed: int, longest_s: float = 0.02) -> int:
         arguments = {"url": url, "search_id": search_id, "seed": seed}
-        self._write(json.dumps({**arguments, "lease_s": 0.06, "longest_s": 0.02}))
+        self._write(json.dumps({**arguments, "lease_s": 0.06, "longest_s": longest_s}))
         return int(self._read().removeprefix("started "))
 
     def ended(self) -> int:
@@ -87,6 +87,8 @@ class Result:
     candidates: list[Candidate]
     kinds: Counter[str]
     gapless: bool
+    confirmed: dict[tuple[str, int], Scores]
+    turns: list[tuple[str, Any]]
 
 
 def result(store: Store, search_id: str) -> Result:
@@ -96,6 +98,13 @@ def result(store: Store, search_id: str) -> Result:
         candidates=[entry.candidate for entry in store.candidates(search_id, limit=10**6)],
         kinds=Counter(event.kind for event in log),
         gapless=[event.seq for event in log] == list(range(1, len(log) + 1)),
+        confirmed={
+            (split, event.ordinal): store.confirmed(search_id, event.ordinal, split)
+            for split, kind in ((Split.SELECT, "selected"), (Split.REPORT, "reported"))
+            for event in log
+            if event.kind == kind and event.ordinal is not None
+        },
+        turns=[(event.kind, event.body) for event in log if event.ordinal is None],
     )
 
 
@@ -109,23 +118,33 @@ def undisturbed(zygote: Zygote, store: Store, url: str, optimizer: dict[str, Any
 def killed(
     zygote: Zygote, store: Store, url: str, optimizer: dict[str, Any], *, kills: int, seed: int
 ) -> Result:
-    """Kill the controller again and again, each time a random while after a random outcome.
+    """Kill the controller again and again, each time a random while after a random event.
 
-    The outcomes are drawn from the whole search but its very end, so that every kill strikes; the
-    moment after that is as random as the operating system.
+    The events are drawn from the whole evaluation but its very end, so that every kill strikes; the
+    moment after that is as random as the operating system. Three more kills come while the search
+    is selecting and two while it is reporting, where jobs are slow so that these strike as well.
     """
     rng = np.random.default_rng(seed)
     search_id = store.create_search(submission(optimizer, evaluations=EVALUATIONS))
-    for life, outcomes in enumerate(sorted(rng.integers(0, EVALUATIONS - 20, kills))):
-        pid = zygote.start(url, search_id, seed=life)
+    moments = [(int(n), 0.02) for n in sorted(rng.integers(0, EVALUATIONS - 20, kills))]
+    selecting = EVALUATIONS + 2
+    moments += [(selecting, 0.2), (selecting + 2, 0.2), (selecting + 4, 0.2)]
+    for life in range(kills + 5):
+        if life == len(moments):
+            log = store.events(search_id, limit=10**6)
+            (opened,) = (event.body for event in log if event.kind == "selecting")
+            contenders = {*opened["finalists"], *opened["baselines"]}
+            moments += [(selecting + len(contenders) + n, 0.3) for n in (1, 2)]
+        newest, longest_s = moments[life]
+        pid = zygote.start(url, search_id, seed=life, longest_s=longest_s)
         deadline = time.monotonic() + 30
-        while _newest(store, search_id) < outcomes:
-            assert time.monotonic() < deadline, f"outcome {outcomes} never came"
+        while _newest(store, search_id) < newest:
+            assert time.monotonic() < deadline, f"event {newest} never came"
             time.sleep(0.002)
         time.sleep(rng.uniform(0.0, 0.03))
         os.kill(pid, signal.SIGKILL)
         assert zygote.ended() == -signal.SIGKILL
-    zygote.start(url, search_id, seed=kills)
+    zygote.start(url, search_id, seed=len(moments))
     assert zygote.ended() == 0
     return result(store, search_id)
 
@@ -139,6 +158,7 @@ def assert_same_search(disturbed: Result, calm: Result) -> None:
     scored_or_not = disturbed.kinds["scored"] + disturbed.kinds["infeasible"]
     assert scored_or_not == len(disturbed.outcomes) == len(disturbed.candidates) == EVALUATIONS
     assert disturbed.kinds["surveyed"] == disturbed.kinds["finished"] == 1
+    assert disturbed.kinds["selected"] + disturbed.kinds["reported"] == len(disturbed.confirmed)
     assert disturbed.gapless
 
 

@@ -128,6 +128,7 @@ def _companions(
         resident.parents,
         models=public_names(resident.zoo, work.card.get("models")),
         scores=scores,
+        baselines=work.baselines,
         higher_is_better=resident.evaluator(_report(work)).higher_is_better,
         sha256=sha256 if isinstance(sha256, dict) else {},
         details=said | (adapter.details if adapter else {}),

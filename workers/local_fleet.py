@@ -8,9 +8,9 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from workers.fleet import lost
-from workers.messages import Evaluated, Exported, Job, Rejected, Report, Surveyed
+from workers.messages import Job, Report, Result
 
-Run = Callable[[Job], Evaluated | Surveyed | Exported | Rejected]
+Run = Callable[[Job], Result]
 
 
 class LocalFleet:

@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from evals.suite import Suite
+from evals.suite import Draw, Suite
 from search.geometry import Geometry
 from search.outcome import Scores
 from search.recipe import Recipe
@@ -36,10 +36,25 @@ class Evaluate:
 
 
 @dataclass(frozen=True, slots=True)
+class Confirm:
+    """Merge a recipe and score it on examples that take no part in the search: select or report.
+
+    What comes back is no outcome, and never reaches an optimizer.
+    """
+
+    recipe: Recipe
+    suite: Suite
+
+
+@dataclass(frozen=True, slots=True)
 class Survey:
-    """Read every weight once: check that all are finite, hash the files, measure the geometry."""
+    """Read every weight once: check that all are finite, hash the files, measure the geometry.
+
+    The examples of a ``suite``, where there is one, are divided as well, and every split hashed.
+    """
 
     needs_geometry: bool
+    suite: Suite | None = None
 
 
 class Form(BaseModel):
@@ -76,7 +91,8 @@ class Export:
     """Write a recipe's checkpoint folder to ``destination`` and score it on the report split.
 
     ``card`` is what the model card says besides the recipe: ``models`` are their public names,
-    ``sha256`` the hashes of their files, and everything else is a line of its own.
+    ``sha256`` the hashes of their files, and everything else is a line of its own. ``baselines``
+    are (name, report scores) pairs that the card compares it with.
     """
 
     recipe: Recipe
@@ -84,6 +100,7 @@ class Export:
     destination: str
     card: dict[str, object] = field(default_factory=dict)
     form: Form = MODEL
+    baselines: tuple[tuple[str, Scores], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +109,7 @@ class Job:
 
     id: str
     zoo: Zoo
-    work: Evaluate | Survey | Export
+    work: Evaluate | Confirm | Survey | Export
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,17 +130,27 @@ class Evaluated:
 
 
 @dataclass(frozen=True, slots=True)
+class Confirmed:
+    """Scores by objective on the select or the report split."""
+
+    scores: Scores
+    timings: Timings
+
+
+@dataclass(frozen=True, slots=True)
 class Surveyed:
     """sha256 of every weight file, by ``model/file``, and the geometry where it was asked for.
 
-    ``warnings`` are (field, message) pairs of what is worth knowing of the parents; ``diagnoses``
-    say how far each of them is from the base.
+    ``warnings`` are (field, message) pairs of what is worth knowing of the parents and the tasks;
+    ``diagnoses`` say how far each parent is from the base; ``draws`` which examples each split of
+    each task holds.
     """
 
     sha256: dict[str, str]
     geometry: Geometry | None
     warnings: tuple[tuple[str, str], ...] = ()
     diagnoses: tuple[DiagnosisSummary, ...] = ()
+    draws: tuple[Draw, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,11 +178,14 @@ class Rejected:
     problems: tuple[tuple[str, str], ...] = ()
 
 
+Result = Evaluated | Confirmed | Surveyed | Exported | Rejected
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """What came of a job, from which worker, at which attempt (1 is the first)."""
 
     job: str
-    result: Evaluated | Surveyed | Exported | Rejected
+    result: Result
     worker: str
     attempt: int = 1

@@ -21,7 +21,7 @@ import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from workers.fleet import FleetDown, lost
-from workers.messages import Evaluated, Exported, Job, Rejected, Report, Surveyed
+from workers.messages import Job, Report, Result
 
 _log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ _SOURCE = str(Path(__file__).resolve().parents[1])  # where our packages are imp
 class Runner(Protocol):
     """What a slot runs jobs with: a `Worker`, or a stand-in in tests."""
 
-    def run(self, job: Job) -> Evaluated | Surveyed | Exported | Rejected:
+    def run(self, job: Job) -> Result:
         """Do one job."""
 
 
@@ -49,7 +49,7 @@ class _Actor:
     def hello(self) -> str:
         return f"{socket.gethostname()}:{os.getpid()}"
 
-    def run(self, job: Job) -> Evaluated | Surveyed | Exported | Rejected:
+    def run(self, job: Job) -> Result:
         return self._runner.run(job)
 
 
@@ -258,9 +258,7 @@ class RayFleet:
         else:
             self._report(attempt, lost(attempt.number, reason), slot)
 
-    def _report(
-        self, attempt: _Attempt, result: Evaluated | Surveyed | Exported | Rejected, slot: _Slot
-    ) -> None:
+    def _report(self, attempt: _Attempt, result: Result, slot: _Slot) -> None:
         self._done.append(Report(attempt.job.id, result, slot.worker or "", attempt.number))
 
 

@@ -11,17 +11,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from evals import harness
+from evals.suite import Suite
 from search.geometry import Geometry
 from search.layout import Layout
+from search.spec import BASE
 from workers.checkpoints.parents import Parents
 from workers.doctor.diagnosis import Diagnosis, examine_parents
 from workers.doctor.verdicts import refusals, remarks
 from workers.merging.merge_method import is_finite
 from workers.messages import Rejected, Survey, Surveyed
+from workers.resident import load_tokenizer
 
 
 def survey(work: Survey, parents: Parents) -> Surveyed | Rejected:
-    """Check all weights, hash the files, and measure the geometry where asked.
+    """Check all weights, hash the files, measure the geometry where asked, divide the examples.
 
     All models are walked together, tensor by tensor, so that no two of them have to fit in memory.
 
@@ -50,12 +54,18 @@ def survey(work: Survey, parents: Parents) -> Surveyed | Rejected:
     if refused:
         return Rejected("a parent cannot be merged with the base", refused)
     geometry = Geometry(np.array(layout.grid()), np.stack(grams)) if work.needs_geometry else None
+    drawn = harness.Drawn((), ()) if work.suite is None else _drawn(work.suite, parents)
     return Surveyed(
         dict(weight_hashes(parents)),
         geometry,
-        warnings=tuple(_told(diagnoses, remarks)),
+        warnings=(*_told(diagnoses, remarks), *drawn.warnings),
         diagnoses=tuple(diagnosis.summary for diagnosis in diagnoses),
+        draws=drawn.draws,
     )
+
+
+def _drawn(suite: Suite, parents: Parents) -> harness.Drawn:
+    return harness.draw(suite, load_tokenizer(parents.folders[BASE].path))
 
 
 def _told(

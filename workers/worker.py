@@ -11,19 +11,23 @@ from typing import assert_never
 import torch
 
 from evals.requests import Unscorable
+from evals.suite import Suite
+from search.outcome import Scores
 from search.problems import Invalid
+from search.recipe import Recipe
 from workers.checkpoints.parents import Parents
 from workers.export import export
 from workers.merging.merge_method import NotMergeable
 from workers.messages import (
+    Confirm,
+    Confirmed,
     Evaluate,
     Evaluated,
     Export,
-    Exported,
     Job,
     Rejected,
+    Result,
     Survey,
-    Surveyed,
     Timings,
     Zoo,
 )
@@ -33,8 +37,6 @@ from workers.survey import survey
 _log = logging.getLogger(__name__)
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
-
-Result = Evaluated | Surveyed | Exported | Rejected
 
 
 class Worker:
@@ -99,6 +101,8 @@ class Worker:
         match job.work:
             case Evaluate():
                 return self._evaluate(job.work, job.zoo)
+            case Confirm():
+                return self._confirm(job.work, job.zoo)
             case Survey():
                 with closing(Parents(job.zoo)) as parents:
                     return survey(job.work, parents)
@@ -114,15 +118,21 @@ class Worker:
         ]
 
     def _evaluate(self, work: Evaluate, zoo: Zoo) -> Evaluated:
+        return Evaluated(*self._scored(work.recipe, work.suite, zoo))
+
+    def _confirm(self, work: Confirm, zoo: Zoo) -> Confirmed:
+        return Confirmed(*self._scored(work.recipe, work.suite, zoo))
+
+    def _scored(self, recipe: Recipe, suite: Suite, zoo: Zoo) -> tuple[Scores, Timings]:
         start = time.perf_counter()
         resident = self._resident(zoo)
-        evaluator = resident.evaluator(work.suite)
+        evaluator = resident.evaluator(suite)
         merge_start = self._now()
-        resident.materializer.materialize(work.recipe)
+        resident.materializer.materialize(recipe)
         merge_s = self._now() - merge_start
         scores = evaluator.score()
         other_s = time.perf_counter() - start - merge_s - evaluator.forward_s
-        return Evaluated(scores, Timings(merge_s, evaluator.forward_s, other_s))
+        return scores, Timings(merge_s, evaluator.forward_s, other_s)
 
     def _now(self) -> float:
         """Seconds, once the device has done all that it was asked to."""

@@ -5,10 +5,10 @@ import { h } from "./element.js";
 import { complain } from "./notices.js";
 
 const ALLOWED = {
-  pause: ["running"],
+  pause: ["running", "selecting", "reporting"],
   resume: ["paused"],
-  extend: ["running", "paused", "finished"],
-  cancel: ["surveying", "running", "paused"],
+  extend: ["running", "selecting", "reporting", "paused", "finished"],
+  cancel: ["surveying", "running", "selecting", "reporting", "paused"],
 };
 
 export class Commands {

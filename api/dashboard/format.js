@@ -16,6 +16,21 @@ export function measured(entry) {
   return entry?.stderr ? `${value} ± ${score(entry.stderr)}` : value;
 }
 
+/** A score with its 95 % interval, where there is one. */
+export function within(entry) {
+  const value = score(entry?.value);
+  return known(entry) ? `${value} (${score(entry.low)} to ${score(entry.high)})` : value;
+}
+
+/** A difference with its sign and its 95 % interval. */
+export function ahead(entry) {
+  if (entry?.value === null || entry?.value === undefined) return NONE;
+  const value = difference(entry.value);
+  return known(entry) ? `${value} (${difference(entry.low)} to ${difference(entry.high)})` : value;
+}
+
+const known = (entry) => typeof entry?.low === "number" && typeof entry?.high === "number";
+
 /** A quantity of any size in three digits. */
 export function significant(value) {
   return value === null || value === undefined ? NONE : String(Number(value.toPrecision(3)));

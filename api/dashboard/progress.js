@@ -24,6 +24,7 @@ export function sentence(progress, state) {
     `${evaluated(progress).toLocaleString("en")} of ${progress.evaluations.toLocaleString("en")} evaluated`,
   ];
   if (progress.infeasible) parts.push(`${progress.infeasible.toLocaleString("en")} infeasible`);
+  if (progress.unconfirmed) parts.push(`${progress.unconfirmed} to be scored again`);
   if (isLive(state) && progress.seconds_left !== null)
     parts.push(`about ${format.duration(progress.seconds_left)} left`);
   return parts.join(" · ");

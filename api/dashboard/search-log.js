@@ -28,7 +28,11 @@ export class SearchLog {
   /** Take in a candidate; a recorded outcome never turns pending again. */
   add(candidate) {
     const known = this.candidates.get(candidate.ordinal);
-    if (known && known.state !== "pending") return;
+    if (known && known.state !== "pending") {
+      // Scored again, on examples that the search does not see.
+      [known.selected, known.reported] = [candidate.selected, candidate.reported];
+      return;
+    }
     this.candidates.set(candidate.ordinal, candidate);
     this.front.add(candidate);
   }
@@ -51,6 +55,11 @@ export class SearchLog {
     }
   }
 
+  /** What the search has come to, unless it is at work on another. */
+  get result() {
+    return ["surveying", "running", "selecting"].includes(this.state) ? null : this.detail.result;
+  }
+
   get hypervolume() {
     return this.hypervolumes.at(-1)?.[1] ?? this.detail.hypervolume;
   }
@@ -60,11 +69,12 @@ export class SearchLog {
   }
 
   /**
-   * The candidate that the objectives' weights pick, the earliest of equals. Each objective is
-   * measured in spans of the baselines, as the service does it, so that weights compare tasks and
-   * not units.
+   * The winner where one was chosen; until then the candidate that the objectives' weights pick on
+   * the search split, the earliest of equals. Each objective is measured in spans of the
+   * baselines, as the service does it, so that weights compare tasks and not units.
    */
   get best() {
+    if (this.result) return this.candidates.get(this.result.winner.ordinal) ?? this.result.winner;
     const spans = this.objectives.map((objective) => span(this.baselines, objective));
     const total = (ordinal) =>
       oriented(this.candidates.get(ordinal), this.objectives).reduce(
@@ -125,7 +135,8 @@ export function moveOf(origin) {
 }
 
 /** Which states a search can still leave by itself. */
-export const isLive = (state) => state === "surveying" || state === "running";
+export const isLive = (state) =>
+  ["surveying", "running", "selecting", "reporting"].includes(state);
 
 /** An objective in full. */
 export function objectiveLabel(objective) {

@@ -11,6 +11,7 @@ import { FrontPlot } from "./front-plot.js";
 import { HypervolumePlot } from "./hypervolume-plot.js";
 import { announce } from "./notices.js";
 import { ProgressBar, sentence } from "./progress.js";
+import { ResultPanel } from "./result-panel.js";
 import { go, hrefWith, route } from "./router.js";
 import { SearchLog } from "./search-log.js";
 import { stateChip } from "./state-chip.js";
@@ -106,6 +107,7 @@ export class SearchPage {
     this.commands = new Commands(this.id, () => this.#refresh());
     this.progress = new ProgressBar("Progress of the search");
     this.tiles = new Tiles(log);
+    this.result = new ResultPanel(log);
     this.front = new FrontPlot(log, {
       onPick: (ordinal) => go(hrefWith({ candidate: ordinal })),
       onAxes: ({ x, y }) => go(hrefWith({ x, y })),
@@ -122,6 +124,7 @@ export class SearchPage {
       this.#head(),
       this.problems,
       this.tiles.element,
+      this.result.element,
       h(
         "div",
         { class: "panels" },
@@ -182,7 +185,8 @@ export class SearchPage {
     this.log.apply(event);
     if (event.kind.startsWith("checkpoint_"))
       this.candidate.checkpointChanged(event.ordinal, event.detail.form);
-    if (["surveyed", "failed", "finished", "cancel"].includes(event.kind)) this.#refresh();
+    if (["surveyed", "reporting", "failed", "finished", "cancel"].includes(event.kind))
+      this.#refresh();
     if (before !== this.log.state) this.#announced = 0;
     this.#redraws.soon();
   }
@@ -217,6 +221,7 @@ export class SearchPage {
       chosen !== null && /^\d+$/.test(chosen) ? Number(chosen) : (this.log.best?.ordinal ?? null);
     this.tiles.draw();
     this.survey.draw();
+    this.result.draw();
     this.table.draw(selected);
     await Promise.all([
       this.front.draw(selected),

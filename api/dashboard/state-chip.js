@@ -5,6 +5,8 @@ import { h } from "./element.js";
 const STATES = {
   surveying: ["◔", "reading models"],
   running: ["●", "running"],
+  selecting: ["◑", "selecting"],
+  reporting: ["◕", "reporting"],
   paused: ["❙❙", "paused"],
   finished: ["✓", "finished"],
   cancelled: ["⊘", "cancelled"],

@@ -12,18 +12,27 @@ export class Tiles {
   }
 
   draw() {
-    const best = this.log.best;
+    const { best, given } = this.#standing();
     keepingFocus(this.element, () =>
       fill(
         this.element,
-        this.#headline(best),
-        this.log.objectives.map((objective) => this.#tile(objective, best)),
+        this.#headline(best, given),
+        this.log.objectives.map((objective) => this.#tile(objective, best, given)),
         this.#frontTile(),
+        this.#splitsTile(),
       ),
     );
   }
 
-  #headline(best) {
+  /** The best and the given models, on the report split once there is a result. */
+  #standing() {
+    const { result, baselines, best } = this.log;
+    if (!result) return { best, given: baselines };
+    const given = this.log.detail.baselines.map(onReport).filter((candidate) => candidate !== null);
+    return { best: onReport(result.winner) ?? best, given };
+  }
+
+  #headline(best, models) {
     if (best === null) return tile("Best trade-off", format.NONE, "nothing is scored yet");
     const { objectives } = this.log;
     const link = h(
@@ -32,7 +41,7 @@ export class Tiles {
       best.label,
     );
     const mean = meanScore(best, objectives);
-    const means = this.log.baselines
+    const means = models
       .map((candidate) => [meanScore(candidate, objectives), candidate])
       .filter(([value]) => value !== null);
     if (averaged(objectives).length < 2 || means.length === 0)
@@ -43,25 +52,41 @@ export class Tiles {
         ? "mean score"
         : `mean of ${averaged(objectives).length} scores`;
     const note =
-      given === best
+      given.ordinal === best.ordinal
         ? "the best given model"
         : `${format.difference(mean - rival)} on ${given.label}`;
-    return tile(["Best trade-off ", link], format.score(mean), `${kind}, ${note}`, "headline");
+    const where = this.log.result ? ", on examples never searched" : "";
+    return tile(
+      ["Best trade-off ", link],
+      format.score(mean),
+      `${kind}${where}, ${note}`,
+      "headline",
+    );
   }
 
   /** Beside each score stands the best of base, parents and average. */
-  #tile(objective, best) {
+  #tile(objective, best, models) {
     const label = h(
       "span",
       { title: objectiveLabel(objective) },
       shortLabel(objective, this.log.objectives),
     );
     if (best === null) return tile(label, format.NONE, "");
-    const given = this.log.bestAt(objective, this.log.baselines);
+    const given = this.log.bestAt(objective, models);
     const note = given
       ? `${given.label} has ${format.score(given.scores[objective.key].value)}`
       : "";
     return tile(label, format.score(best.scores[objective.key].value), note);
+  }
+
+  /** How many examples are for what. */
+  #splitsTile() {
+    const splits = this.log.detail.splits ?? [];
+    if (splits.length === 0) return null;
+    const count = (name) =>
+      splits.filter(({ split }) => split === name).reduce((sum, part) => sum + part.count, 0);
+    const counts = ["search", "select", "report"].map((name) => count(name).toLocaleString("en"));
+    return tile("Examples", counts.join(" / "), "to search, to select, to report");
   }
 
   #frontTile() {
@@ -73,6 +98,12 @@ export class Tiles {
     );
   }
 }
+
+/** A candidate with its scores on the report split in the place of those of the search. */
+const onReport = (candidate) =>
+  Object.keys(candidate.reported ?? {}).length
+    ? { ...candidate, scores: candidate.reported }
+    : null;
 
 function tile(label, value, note, kind = "") {
   return h(

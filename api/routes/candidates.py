@@ -21,12 +21,11 @@ def list_candidates(
     """Candidates by ordinal, with origin, scores and timings."""
     with here.readings.open(search_id) as reading:
         front = frozenset(reading.standings.front)
-        search = reading.search
-    found = here.store.candidates(search_id, after=after, limit=limit + 1)
-    items = [
-        candidate_view(entry, search, on_front=entry.candidate.ordinal in front)
-        for entry in found[:limit]
-    ]
+        found = here.store.candidates(search_id, after=after, limit=limit + 1)
+        items = [
+            candidate_view(entry, reading, on_front=entry.candidate.ordinal in front)
+            for entry in found[:limit]
+        ]
     return CandidatePage(items=items, next=items[-1].ordinal if len(found) > limit else None)
 
 
@@ -36,9 +35,8 @@ def show_candidate(search_id: SearchId, ordinal: Ordinal, here: Here) -> Candida
     with here.readings.open(search_id) as reading:
         on_front = ordinal in reading.standings.front
         checkpoints = reading.progress.checkpoints_of(ordinal)
-        search = reading.search
-    entry = entry_or_404(here, search_id, ordinal)
-    return candidate_detail(entry, search, on_front=on_front, checkpoints=checkpoints)
+        entry = entry_or_404(here, search_id, ordinal)
+        return candidate_detail(entry, reading, on_front=on_front, checkpoints=checkpoints)
 
 
 def entry_or_404(here: Service, search_id: str, ordinal: int) -> Entry:

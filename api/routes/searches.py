@@ -221,14 +221,18 @@ def best(
         Query(description="key=weight, by comma; 0 for the others. Those of the spec when silent"),
     ] = None,
 ) -> CandidateView:
-    """The candidate that a preference picks from the front."""
+    """The candidate that a preference picks, on examples that the search never saw.
+
+    Finalists and baselines are compared on the select split; while there are none, the front is on
+    the search split. `reported` says what it scores on the report split, where that was measured.
+    """
     with here.readings.open(search_id) as reading:
         wanted = None if weights is None else _weights(weights, reading)
-        ordinal = reading.standings.best(wanted)
+        ordinal = reading.best(wanted)
         entry = None if ordinal is None else here.readings.entry(search_id, ordinal)
         if entry is None:
             raise Refusal(404, "Nothing is scored yet.")
-        return candidate_view(entry, reading.search, on_front=True)
+        return candidate_view(entry, reading, on_front=ordinal in reading.standings.front)
 
 
 def _weights(text: str, reading: Reading) -> dict[str, float]:

@@ -14,6 +14,9 @@ from api.store.records import (
     Head as Head,
 )
 from api.store.records import (
+    PhaseKind as PhaseKind,
+)
+from api.store.records import (
     Search as Search,
 )
 from api.store.records import (

@@ -15,11 +15,32 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Row
 
-from api.store.records import Entry, Event, EventKind, OutcomeKind, Search, Submission, Summary
+from api.store.records import (
+    ConfirmationKind,
+    Entry,
+    Event,
+    EventKind,
+    OutcomeKind,
+    Search,
+    Submission,
+    Summary,
+)
 from evals.suite import Split
 from search.geometry import Geometry
+from search.intervals import interval
 from search.layout import Layout
-from search.outcome import Candidate, Infeasible, Origin, Outcome, Score, Scored, Scores
+from search.outcome import (
+    Candidate,
+    Confirmation,
+    HeldOut,
+    Infeasible,
+    Origin,
+    Outcome,
+    Score,
+    Scored,
+    Scores,
+    Unconfirmed,
+)
 from search.recipe import Recipe
 from search.spec import SearchSpec
 from workers.messages import Timings, Zoo
@@ -75,21 +96,30 @@ def number(value: float) -> float | str:
 
 
 def scores_to_json(scores: Scores) -> dict[str, Any]:
-    """Aggregates only."""
+    """Aggregates only, with their intervals."""
     return {
         key: {
             "value": number(float(score.value)),
             "stderr": number(float(score.stderr)),
             "count": int(score.count),
+            "low": number(low),
+            "high": number(high),
         }
         for key, score in scores.items()
+        for low, high in (interval(score),)
     }
 
 
 def scores_from_json(document: Mapping[str, Any]) -> dict[str, Summary]:
     """The inverse."""
     return {
-        key: Summary(float(score["value"]), float(score["stderr"]), score["count"])
+        key: Summary(
+            float(score["value"]),
+            float(score["stderr"]),
+            score["count"],
+            float(score.get("low", math.nan)),
+            float(score.get("high", math.nan)),
+        )
         for key, score in document.items()
     }
 
@@ -150,7 +180,8 @@ def event_from_columns(row: Row[Any]) -> Event:
 def _event(
     seq: int, kind: EventKind, ordinal: int | None, at: datetime, body: Mapping[str, Any]
 ) -> Event:
-    scores = scores_from_json(body["scores"]) if kind == "scored" else {}
+    scored = kind in ("scored", "selected", "reported")
+    scores = scores_from_json(body.get("scores", {})) if scored else {}
     return Event(seq, kind, ordinal, at, body, scores)
 
 
@@ -169,17 +200,35 @@ def outcome_to_columns(
     outcome: Outcome, *, timings: Timings | None, worker: str
 ) -> tuple[OutcomeKind, dict[str, Any]]:
     """Kind and body of the event; the examples have a table of their own."""
-    body: dict[str, Any] = {
-        "timings": None
-        if timings is None
-        else [timings.merge_s, timings.forward_s, timings.other_s],
-        "worker": worker,
-    }
+    body = _work_to_json(timings, worker)
     match outcome:
         case Scored(scores=scores):
             return "scored", {**body, "scores": scores_to_json(scores)}
         case Infeasible(reason=reason):
             return "infeasible", {**body, "reason": reason}
+
+
+def confirmation_to_columns(
+    confirmation: Confirmation, *, timings: Timings | None, worker: str
+) -> tuple[ConfirmationKind, dict[str, Any]]:
+    """Likewise."""
+    kind = confirmation_kind(confirmation.split)
+    body = _work_to_json(timings, worker)
+    match confirmation:
+        case HeldOut(scores=scores):
+            return kind, {**body, "scores": scores_to_json(scores)}
+        case Unconfirmed(reason=reason):
+            return kind, {**body, "reason": reason}
+
+
+def confirmation_kind(split: Split) -> ConfirmationKind:
+    """What the log calls scores on a split."""
+    return "selected" if split is Split.SELECT else "reported"
+
+
+def _work_to_json(timings: Timings | None, worker: str) -> dict[str, Any]:
+    times = None if timings is None else [timings.merge_s, timings.forward_s, timings.other_s]
+    return {"timings": times, "worker": worker}
 
 
 def outcome_from_entry(entry: Entry, blobs: Mapping[str, bytes]) -> Outcome:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,8 +16,14 @@ from workers.messages import Timings, Zoo
 # Kinds of events. Of the first two, a candidate has exactly one in the end.
 OutcomeKind = Literal["scored", "infeasible"]
 CommandKind = Literal["pause", "resume", "extend", "cancel"]
+# What comes of the second look at some candidates, on examples that no optimizer sees.
+ConfirmationKind = Literal["selected", "reported"]
+# The search goes on by itself: from its last outcome to choosing, to showing, to the end.
+PhaseKind = Literal["selecting", "reporting", "finished"]
 CheckpointKind = Literal["checkpoint_requested", "checkpoint_stored", "checkpoint_failed"]
-EventKind = Literal[OutcomeKind, CommandKind, CheckpointKind, "surveyed", "finished", "failed"]
+EventKind = Literal[
+    OutcomeKind, ConfirmationKind, PhaseKind, CommandKind, CheckpointKind, "surveyed", "failed"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +65,16 @@ class Search:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A score without its examples; higher is better, NaN where lm-eval has no standard error."""
+    """A score without its examples; higher is better, NaN where lm-eval has no standard error.
+
+    ``low`` and ``high`` are its 95 % interval, NaN where none is known.
+    """
 
     value: float
     stderr: float
     count: int
+    low: float = math.nan
+    high: float = math.nan
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +87,9 @@ class Event:
         ordinal: of the candidate that it is about, if it is about one.
         at: when it was written, UTC.
         body: JSON; ``{"evaluations": 20}`` of an extension, ``{"problems": [...]}`` of a failure,
-            ``{"reason": ...}`` of an infeasible candidate or failed checkpoint, what a caller
-            appended.
-        scores: of a scored candidate.
+            ``{"reason": ...}`` of an infeasible candidate or failed checkpoint, ``{"finalists":
+            [...]}`` of selecting, ``{"winner": 17}`` of reporting, what a caller appended.
+        scores: of a candidate that was scored, selected or reported.
     """
 
     seq: int

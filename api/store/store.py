@@ -31,7 +31,7 @@ from api.store.tables import (
 )
 from evals.suite import Split
 from search.geometry import Geometry
-from search.outcome import Candidate, Outcome, Scored
+from search.outcome import Candidate, Confirmation, HeldOut, Outcome, Score, Scored, Scores
 from workers.messages import Surveyed, Timings
 
 
@@ -223,6 +223,36 @@ class Store:
         except IntegrityError:
             raise LookupError(f"candidate {ordinal} of {search_id} was never enqueued") from None
 
+    def record_confirmation(
+        self, search_id: str, confirmation: Confirmation, *, timings: Timings | None, worker: str
+    ) -> int | None:
+        """Write a candidate's scores on the select or the report split; the first report wins.
+
+        Returns:
+            its seq, or None when the candidate was confirmed on this split before.
+        """
+        ordinal, split = confirmation.candidate.ordinal, confirmation.split
+        kind, body = codec.confirmation_to_columns(confirmation, timings=timings, worker=worker)
+        scores = confirmation.scores if isinstance(confirmation, HeldOut) else {}
+        blobs = codec.examples_to_rows(search_id, ordinal, split, scores)
+        earlier = select(events.c.seq).where(
+            events.c.search_id == search_id,
+            events.c.ordinal == ordinal,
+            events.c.kind == kind,
+            IS_NOTE,
+        )
+
+        def write(connection: Connection) -> int | None:
+            seq = _next_seq(connection, search_id)
+            if connection.scalar(earlier) is not None:
+                return None
+            connection.execute(_new_event(search_id, seq, kind, body, ordinal=ordinal))
+            if blobs:
+                connection.execute(insert(examples), blobs)
+            return seq
+
+        return self._database.write(write)
+
     def restore(self, search_id: str, outcomes: Sequence[Outcome]) -> None:
         """Write candidates with their outcomes, all in one transaction, into an empty log."""
         at = datetime.now(UTC)
@@ -254,7 +284,11 @@ class Store:
             "geometry": codec.pack_geometry(surveyed.geometry),
         }
         warnings = [{"field": field, "message": text} for field, text in surveyed.warnings]
-        body = {"warnings": warnings, "diagnoses": [asdict(one) for one in surveyed.diagnoses]}
+        body = {
+            "warnings": warnings,
+            "diagnoses": [asdict(one) for one in surveyed.diagnoses],
+            "draws": [asdict(draw) for draw in surveyed.draws],
+        }
         earlier = select(surveys.c.search_id).where(surveys.c.search_id == search_id)
 
         def write(connection: Connection) -> int | None:
@@ -371,6 +405,23 @@ class Store:
             .order_by(examples.c.objective)
         )
         return {row.objective: codec.unpack_examples(row.scores) for row in self._all(query)}
+
+    def confirmed(self, search_id: str, ordinal: int, split: Split) -> Scores:
+        """Scores on the select or the report split, with all examples; empty without any."""
+        kind = codec.confirmation_kind(split)
+        query = select(events).where(
+            events.c.search_id == search_id,
+            events.c.ordinal == ordinal,
+            events.c.kind == kind,
+            IS_NOTE,
+        )
+        found = [codec.event_from_columns(row) for row in self._all(query)]
+        blobs = self.examples(search_id, ordinal, split) if found else {}
+        return {
+            key: Score(score.value, score.stderr, score.count, blobs[key], split)
+            for event in found
+            for key, score in event.scores.items()
+        }
 
     # The survey
 

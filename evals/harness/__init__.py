@@ -4,9 +4,17 @@ Everything untyped of lm-eval stays in here.
 """
 
 from evals.harness.aggregation import Measured
+from evals.harness.draws import Drawn, draw
 from evals.harness.library import OWN_TASKS, Library
 from evals.harness.loading import Loaded, load
-from evals.harness.objectives import TaskInfo, catalogue, check, directions, example_count
+from evals.harness.objectives import (
+    TaskInfo,
+    catalogue,
+    check,
+    directions,
+    example_count,
+    leaderboards,
+)
 from evals.harness.reading import context_length, rolling_windows
 from evals.harness.report import RESAMPLES, Report, report
 from evals.harness.task import Task
@@ -14,6 +22,7 @@ from evals.harness.task import Task
 __all__ = [
     "OWN_TASKS",
     "RESAMPLES",
+    "Drawn",
     "Library",
     "Loaded",
     "Measured",
@@ -24,7 +33,9 @@ __all__ = [
     "check",
     "context_length",
     "directions",
+    "draw",
     "example_count",
+    "leaderboards",
     "load",
     "report",
     "rolling_windows",

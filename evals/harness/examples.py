@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from evals.drawing import Content, divided, in_order
 from evals.requests import Continuation, Prompt, Request, Text
-from evals.suite import Split
+from evals.suite import Split, Suite
 from evals.task_files import TaskFile
-from evals.task_rules import shows_what_it_asks, split_of
-from search.spec import Evaluation
+from evals.task_rules import shows_what_it_asks
 
 # lm-eval's chat history, and whether the answer begins after it, as the text that the model reads.
 ChatTemplate = Callable[..., str]
@@ -26,46 +27,30 @@ class Example:
     asked: Sequence[Any]
 
 
-def chosen(
-    documents: Sequence[object], task_file: TaskFile, split: Split | None, limit: float | None
-) -> list[int]:
-    """Places of the documents that are the examples of a split, in the order of the examples.
-
-    Without a split they are all documents, and a limit means what it means to lm-eval.
-    """
-    whole = split is None or task_file.config.splits is not None
-    places = [place for place, doc in enumerate(documents) if whole or split_of(doc) is split]
-    if limit is None:
-        return places
-    return places[: math.ceil(len(places) * limit) if limit < 1 else int(limit)]
-
-
 def examples_of(
-    task: Any,
-    task_file: TaskFile,
-    split: Split | None,
-    limit: float | None,
-    evaluation: Evaluation,
-    template: ChatTemplate | None,
+    task: Any, task_file: TaskFile, suite: Suite, template: ChatTemplate | None
 ) -> list[Example]:
-    """The examples of a split with their requests, contexts drawn exactly as lm-eval draws them."""
-    if split is not None and shows_what_it_asks(task_file):
+    """The examples of a split with their requests, in the order of the draw.
+
+    Contexts are drawn exactly as lm-eval draws them: for one document after the other.
+    """
+    if suite.split is not None and shows_what_it_asks(task_file):
         # Only search documents are ever shown with their answers.
-        shown = [doc for doc in task.fewshot_docs() if split_of(doc) is Split.SEARCH]
-        task.sampler.replace_df(shown)
+        documents = list(task.fewshot_docs())
+        task.sampler.replace_df([documents[n] for n in _of(task, documents, Split.SEARCH, suite)])
     documents = list(task.eval_docs)
-    places = chosen(documents, task_file, split, limit)
+    places = chosen(task, documents, task_file, suite)
     wanted, found = set(places), {}
     for place, doc in enumerate(documents[: max(places, default=-1) + 1]):
-        # Few-shot examples are drawn for one document after the other: none may be passed over.
+        # None may be passed over where examples are drawn.
         if place not in wanted and not task.config.num_fewshot:
             continue
         context = task.fewshot_context(
             doc,
             num_fewshot=task.config.num_fewshot,
-            system_instruction=evaluation.system_instruction,
-            apply_chat_template=evaluation.apply_chat_template,
-            fewshot_as_multiturn=evaluation.as_turns,
+            system_instruction=suite.evaluation.system_instruction,
+            apply_chat_template=suite.evaluation.apply_chat_template,
+            fewshot_as_multiturn=suite.evaluation.as_turns,
             chat_template=template,
             gen_prefix=task.doc_to_prefix(doc),
         )
@@ -74,11 +59,46 @@ def examples_of(
                 doc=doc,
                 ctx=context,
                 metadata=(task.config.task, place, task.config.repeats),
-                apply_chat_template=evaluation.apply_chat_template,
+                apply_chat_template=suite.evaluation.apply_chat_template,
                 chat_template=template,
             )
             found[place] = Example(place, doc, asked if isinstance(asked, list) else [asked])
     return [found[place] for place in places]
+
+
+def chosen(task: Any, documents: Sequence[object], task_file: TaskFile, suite: Suite) -> list[int]:
+    """Places of the documents that are the examples of a split, in the order of the examples."""
+    if suite.split is None:
+        return list(range(_kept(len(documents), suite.limit)))
+    whole = task_file.config.splits is not None
+    places = range(len(documents)) if whole else _of(task, documents, suite.split, suite)
+    contents = [content_of(task, documents[place]) for place in places]
+    kept = _kept(len(places), suite.limit)
+    return [places[n] for n in in_order(contents, suite.seed)[:kept]]
+
+
+def _kept(count: int, limit: float | None) -> int:
+    """How many of some examples a limit leaves; below 1 it is a share, as in lm-eval."""
+    if limit is None:
+        return count
+    return min(count, math.ceil(count * limit) if limit < 1 else int(limit))
+
+
+def content_of(task: Any, document: object) -> Content:
+    """What a document asks: its question with the choices, or the text whose likelihood counts."""
+    question, target = task.doc_to_text(document), task.doc_to_target(document)
+    if task.OUTPUT_TYPE == "multiple_choice":
+        asked = [question, sorted(map(str, task.doc_to_choice(document)))]
+    else:
+        asked = [question, target]
+    return Content(json.dumps(asked, default=str), str(target))
+
+
+def _of(task: Any, documents: Sequence[object], split: Split, suite: Suite) -> list[int]:
+    """Places of the documents of one split, of a task that does not bring its own."""
+    contents = [content_of(task, document) for document in documents]
+    drawn = divided(contents, suite.seed)
+    return [place for place, found in enumerate(drawn) if found is split]
 
 
 def request_of(instance: Any) -> Request:

@@ -82,7 +82,8 @@ def load(suite: Suite, tokenizer: PreTrainedTokenizerBase, *, names: Sequence[st
     """The tasks of a suite, with their requests; ``names`` are of tasks, groups, tags beyond it.
 
     Raises:
-        Invalid: when a task cannot be used, its data cannot be read, or its split is empty.
+        Invalid: when a task cannot be used, its data cannot be read, its split is empty, or its
+            examples are not those that the suite was made for.
     """
     library = Library.of(suite)
     problems = check(suite.objectives, library)
@@ -102,7 +103,24 @@ def load(suite: Suite, tokenizer: PreTrainedTokenizerBase, *, names: Sequence[st
     if problems:
         raise Invalid(problems)
     template = chat_template(tokenizer) if suite.evaluation.apply_chat_template else None
-    return Loaded(items, [Task(leaf, suite, template) for leaf in leaves.values()])
+    tasks = [Task(leaf, suite, template) for leaf in leaves.values()]
+    if problems := _changed(tasks, suite):
+        raise Invalid(problems)
+    return Loaded(items, tasks)
+
+
+def _changed(tasks: Sequence[Task], suite: Suite) -> list[Problem]:
+    """Tasks whose examples are others than those that the suite was made for."""
+    known = dict(suite.digests)
+    message = (
+        f"its {suite.split} examples or its task file are no longer those that the search began"
+        " with; restore them, or start a new search"
+    )
+    return [
+        Problem(field=task.name, message=message)
+        for task in tasks
+        if suite.limit is None and task.name in known and known[task.name] != task.digest
+    ]
 
 
 def _having(item: TaskFile | Group, metric: str) -> list[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from evals.harness.library import Library
 from evals.harness.spellings import listed, spellings
+from evals.leaderboards import ranked_by
 from evals.suite import Split
 from evals.task_files import Group, TaskFile
 from evals.task_rules import example_counts
@@ -81,6 +82,20 @@ def check(objectives: Sequence[Objective], library: Library) -> list[Problem]:
                 near = suggestion(objective.metric, listed(item))
                 message = f"task '{objective.task}' has no metric '{objective.metric}'; {near}"
                 problems.append(Problem(field=f"{field}.metric", message=message))
+    return problems
+
+
+def leaderboards(objectives: Sequence[Objective], library: Library) -> list[Problem]:
+    """Objectives that would be searched on the test set of a public leaderboard."""
+    problems = []
+    for index, objective in enumerate(objectives):
+        try:
+            leaves = library.find(objective.task).leaves
+        except (UnknownName, Invalid):  # reported by `check`
+            continue
+        reason = next(filter(None, (ranked_by(leaf.config) for leaf in leaves)), None)
+        if reason is not None:
+            problems.append(Problem(field=f"objectives[{index}].task", message=reason))
     return problems
 
 

@@ -6,10 +6,11 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from evals.drawing import Content, digest
 from evals.harness.aggregation import Measured, aggregated
 from evals.harness.building import lm_eval_task, task_faults
 from evals.harness.choices import Choices
-from evals.harness.examples import ChatTemplate, Example, examples_of, request_of
+from evals.harness.examples import ChatTemplate, Example, content_of, examples_of, request_of
 from evals.harness.spellings import in_full, spellings
 from evals.requests import Answer, Request, Response, Unscorable
 from evals.suite import Suite
@@ -32,12 +33,13 @@ class Task:
 
     def __init__(self, task_file: TaskFile, suite: Suite, template: ChatTemplate | None) -> None:
         self.name = task_file.name
+        self._file = task_file
         self.metrics: Mapping[str, bool] = spellings(task_file)
         self._full = {spelling: in_full(task_file, spelling) for spelling in self.metrics}
         try:
             self.lm_eval_task = lm_eval_task(task_file, suite.split)
             self.examples: Sequence[Example] = examples_of(
-                self.lm_eval_task, task_file, suite.split, suite.limit, suite.evaluation, template
+                self.lm_eval_task, task_file, suite, template
             )
             _remember_documents(self.lm_eval_task, self.examples)
             fits = bool(self.examples) and Choices.fits(self.lm_eval_task, self.examples)
@@ -51,6 +53,18 @@ class Task:
             raise Invalid([Problem(field=self.name, message=which)])
         self._instances = [instance for example in self.examples for instance in example.asked]
         self.requests: Sequence[Request] = tuple(request_of(i) for i in self._instances)
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the examples in their order, what may be shown before them, and the file."""
+        said = {key: value for key, value in self._file.raw.items() if key != "dataset_kwargs"}
+        shots = self.lm_eval_task.fewshot_docs() if self.lm_eval_task.config.num_fewshot else None
+        return digest([said, list(shots or ()), *(e.document for e in self.examples)])
+
+    @property
+    def contents(self) -> list[Content]:
+        """What the examples ask, in their order."""
+        return [content_of(self.lm_eval_task, e.document) for e in self.examples]
 
     def __len__(self) -> int:
         """Number of examples."""

@@ -34,7 +34,8 @@ def test_a_submitted_search_can_be_looked_at(client: TestClient, document: Any) 
     assert found["state"] == "surveying"
     assert found["spec"]["parents"][0]["name"] == "add"
     assert found["progress"] == {
-        "proposed": 0, "scored": 0, "infeasible": 0, "evaluations": 12, "seconds_left": None,
+        "proposed": 0, "scored": 0, "infeasible": 0, "evaluations": 12, "unconfirmed": 0,
+        "seconds_left": None,
     }  # fmt: skip
 
 

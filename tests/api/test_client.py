@@ -65,12 +65,18 @@ def test_a_search_from_submission_to_checkpoint(
         seqs.append(event.seq)
         states.add(event.state)
     assert seqs == list(range(1, len(seqs) + 1))
-    assert states == {"running", "finished"}
+    assert states == {"running", "selecting", "reporting", "finished"}
     assert client.search(search.id).state == "finished"
     assert [s.id for s in client.searches()] == [search.id]
     assert [c.ordinal for c in client.candidates(search.id)] == list(range(12))
     best = client.best(search.id)
-    assert best.ordinal in [c.ordinal for c in client.front(search.id).items]
+    result = client.search(search.id).result
+    assert result is not None
+    assert best == result.winner
+    assert best.reported.keys() == best.selected.keys() == best.scores.keys()
+    assert best.ordinal in [
+        c.ordinal for c in (*result.finalists, *client.search(search.id).baselines)
+    ]
     assert client.candidate(search.id, best.ordinal).recipe.method == "linear"
 
 
@@ -240,6 +246,9 @@ def test_the_commands_of_a_search(run: Run, url: str, spec: Path, tmp_path: Path
     code, out, _ = run("front", search, *server)
     assert code == 0
     assert all(name in out for name in ("base", "reverse", "average", "add/score"))
+    code, out, _ = run("best", search, *server)
+    assert code == 0
+    assert all(name in out for name in ("report split", "ahead of base", "ahead of average"))
     code, out, _ = run("download", search, "--out", tmp_path / "best", *server)
     assert code == 0
     assert (tmp_path / "best" / WEIGHTS).read_bytes() == FILES[WEIGHTS]
@@ -273,6 +282,7 @@ def test_every_command_speaks_json(run: Run, url: str, spec: Path, tmp_path: Pat
         ("validate", spec),
         ("list",),
         ("front", search),
+        ("best", search),
         ("download", search, "--out", tmp_path / "best"),
         ("extend", search, 2),
         ("methods",),

@@ -67,6 +67,16 @@ def test_a_good_spec_becomes_a_submission(document: Any, settings: Settings, hom
     assert accepted.preflight.memory_bytes >= 4 * accepted.preflight.checkpoint_bytes
 
 
+def test_the_test_set_of_a_leaderboard_is_refused_unless_the_spec_says_so(
+    document: Any, settings: Settings
+) -> None:
+    document["objectives"] = [{"task": "gsm8k", "metric": "exact_match,strict-match"}]
+    refused = problems(document, settings)
+    assert "the test split of openai/gsm8k" in refused["objectives[0].task"]
+    document["allow_leaderboards"] = True
+    assert validate(document, settings).submission.spec.allow_leaderboards
+
+
 def test_what_it_would_take_is_told_beside_what_there_is(document: Any, settings: Settings) -> None:
     needs = validate(document, settings).needs
     assert needs.place == "mmap"

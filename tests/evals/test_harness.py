@@ -16,7 +16,6 @@ from evals.requests import Continuation, Text
 from evals.suite import Split, Suite
 from evals.task_files import TaskFile
 from evals.task_names import names_in
-from evals.task_rules import split_of
 from search.problems import Invalid
 from search.spec import Objective
 
@@ -34,7 +33,7 @@ def complaints(folder: Path, *keys: str) -> list[str]:
     return [f"{problem.field}: {problem.message}" for problem in problems]
 
 
-def load(folder: Path, name: str, split: Split, limit: int | None = None) -> harness.Task:
+def load(folder: Path, name: str, split: Split | None, limit: int | None = None) -> harness.Task:
     (task,) = harness.load(Suite((), split, (str(folder),), limit), ANY, names=[name]).tasks
     return task
 
@@ -95,7 +94,7 @@ def test_an_empty_text_says_nothing(add_task: Callable[..., Path]) -> None:
         "doc_to_text": "",
         "doc_to_target": "{{ '' if label else question }}",
     }
-    task = load(add_task(**changes), "t_own", Split.SEARCH)
+    task = load(add_task(**changes), "t_own", None)
     responses = [-2.0 * len(r.text.encode()) for r in task.requests if isinstance(r, Text)]
     measured = task.measure(responses, ["bits_per_byte", "byte_perplexity"])
     bits = measured["bits_per_byte"]
@@ -202,7 +201,8 @@ def test_splits_of_a_task_that_names_them_are_its_own(lab: Any) -> None:
         lines = (lab.data / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()
         questions = [json.loads(line)["question"] for line in lines]
         task = load(lab.tasks, "t_letters", split)
-        assert contexts(task)[::4] == [f"{question} answer:" for question in questions]
+        asked = contexts(task)[::4]
+        assert sorted(asked) == sorted(f"{question} answer:" for question in questions)
 
 
 def test_one_split_is_divided_into_three_without_overlap(add_task: Callable[..., Path]) -> None:
@@ -212,18 +212,6 @@ def test_one_split_is_divided_into_three_without_overlap(add_task: Callable[...,
     assert sum(len(part) for part in parts) == len(set.union(*parts)) == 33
     again = [set(contexts(load(folder, "t_own", split))) for split in Split]
     assert again == parts
-
-
-def test_equal_documents_are_never_divided(add_task: Callable[..., Path]) -> None:
-    document = {"question": "what", "label": 1}
-    assert split_of(document) is split_of(dict(reversed(document.items())))
-
-
-def test_the_shares_of_the_splits_are_a_half_a_fifth_and_the_rest() -> None:
-    places = [split_of({"id": index}) for index in range(4000)]
-    shares = [places.count(split) / len(places) for split in Split]
-    # within five standard errors
-    assert shares == pytest.approx([0.5, 0.2, 0.3], abs=0.04)
 
 
 def test_a_limit_keeps_the_first_examples(lab: Any) -> None:
@@ -264,8 +252,7 @@ def test_few_shot_examples_from_the_report_split_are_refused(add_task: Callable[
 
 
 def test_a_split_without_examples_is_a_problem(add_task: Callable[..., Path], lab: Any) -> None:
-    lines = (lab.data / "report.jsonl").read_text(encoding="utf-8").splitlines()
-    one = next(line for line in lines if split_of(json.loads(line)) is Split.SEARCH)
+    one, *_ = (lab.data / "report.jsonl").read_text(encoding="utf-8").splitlines()
     folder = add_task(dataset_kwargs={"data_files": {"test": "one.jsonl"}})
     (folder / "one.jsonl").write_text(one + "\n", encoding="utf-8")
     assert len(load(folder, "t_own", Split.SEARCH)) == 1

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from evals.suite import Split, Suite
+from search.intervals import interval
 from search.outcome import Score
 from search.recipe import Recipe, mixture
 from tests.workers.lora import factors, save_adapter
@@ -59,7 +60,9 @@ def made(
         "models": {"base": "lab/base", "p0": "lab/zero"},
         "sha256": {"base/model.safetensors": "ab" * 32, "p1/model.safetensors": "cd" * 32},
     }
-    result = export(Export(TIES, suite, str(folder), card), resident)
+    resident.materializer.materialize(mixture(("base",), (1.0,)))
+    base = resident.evaluator(replace(suite, split=Split.REPORT)).score()
+    result = export(Export(TIES, suite, str(folder), card, baselines=(("base", base),)), resident)
     assert isinstance(result, Exported), result
     return folder, result
 
@@ -117,11 +120,13 @@ def test_the_model_card_names_models_scores_and_no_path(
     bits = -result.scores["tiny_text/bits_per_byte"].value
     assert f"| bits_per_byte (lower is better) | {bits:.4f} |" in text
     accuracy = result.scores["tiny_choice/acc"]
-    low, high = (accuracy.value + sign * 1.96 * accuracy.stderr for sign in (-1, 1))
+    low, high = interval(accuracy)
     assert (
         f"| acc | {accuracy.value:.4f} | {low:.4f} to {high:.4f} | {accuracy.stderr:.4f} | 60 |"
         in text
     )
+    assert "| base | tiny_choice | acc | " in text
+    assert "| base | tiny_text | bits_per_byte | " in text
     assert f"{'cd' * 32}  p1/model.safetensors" in text
     assert f"with `ties` by nichemerge, seed {TIES.seed}; recipe `{TIES.digest[:16]}`" in text
     assert str(Path(zoo.base).parent) not in text

@@ -10,11 +10,21 @@ from pathlib import Path
 import pytest
 import torch
 
-from evals.suite import Suite
+from evals.suite import Split, Suite
 from search.recipe import Recipe, mixture
 from tests.tiny import save_llama
 from tests.workers.tiny_zoo import make_suite, make_zoo
-from workers.messages import Evaluate, Evaluated, Job, Rejected, Survey, Surveyed, Zoo
+from workers.messages import (
+    Confirm,
+    Confirmed,
+    Evaluate,
+    Evaluated,
+    Job,
+    Rejected,
+    Survey,
+    Surveyed,
+    Zoo,
+)
 from workers.resident import Recent
 from workers.worker import Worker
 
@@ -114,6 +124,34 @@ def test_a_model_that_was_trained_again_is_read_again(tmp_path: Path, suite: Sui
 def test_a_survey_needs_no_model(zoo: Zoo) -> None:
     result = Worker().run(Job("s", zoo, Survey(needs_geometry=False)))
     assert isinstance(result, Surveyed)
+
+
+def test_a_survey_divides_the_examples_of_the_tasks(zoo: Zoo, suite: Suite) -> None:
+    surveyed = Worker().run(Job("s", zoo, Survey(needs_geometry=False, suite=suite)))
+    assert isinstance(surveyed, Surveyed)
+    counts = {(draw.task, draw.split): draw.count for draw in surveyed.draws}
+    for task in ("tiny_choice", "tiny_text"):
+        assert [counts[task, split] for split in Split] == [12, 5, 60]
+
+
+def test_scores_of_each_split_say_what_they_are(zoo: Zoo, suite: Suite) -> None:
+    worker = Worker()
+    for split, count in ((Split.SELECT, 5), (Split.REPORT, 60)):
+        confirmed = worker.run(Job("c", zoo, Confirm(AVERAGE, replace(suite, split=split))))
+        assert isinstance(confirmed, Confirmed)
+        assert {(s.split, s.count) for s in confirmed.scores.values()} == {(split, count)}
+    assert {s.split for s in evaluated(worker, zoo, suite, AVERAGE).scores.values()} == {
+        Split.SEARCH
+    }
+
+
+def test_examples_that_changed_since_the_survey_are_a_problem_with_the_task(
+    zoo: Zoo, suite: Suite
+) -> None:
+    held = replace(suite, digests=(("tiny_choice", "0" * 64),))
+    ((field, message),) = rejected(Worker(), zoo, held, AVERAGE).problems
+    assert field == "tiny_choice"
+    assert "no longer those that the search began with" in message
 
 
 @dataclass

@@ -7,15 +7,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
+from search.intervals import interval
 from search.outcome import Scores
+from search.paired import difference
 from search.recipe import Recipe
 from workers.checkpoints.folder import hub_name
 from workers.checkpoints.licence import licence
 from workers.messages import Zoo
-
-_SIGMAS = 1.96  # of a normal distribution: 95 % lie within
 
 
 def model_card(
@@ -24,6 +25,7 @@ def model_card(
     *,
     models: Mapping[str, str],
     scores: Scores | None,
+    baselines: Sequence[tuple[str, Scores]] = (),
     higher_is_better: Mapping[str, bool],
     sha256: Mapping[str, str],
     details: Mapping[str, object],
@@ -38,6 +40,7 @@ def model_card(
         models: what each model is called in public: ``org/name`` or ``org/name@commit`` where it
             has a place on the Hub.
         scores: on the report split, higher is better; None where nothing was scored.
+        baselines: names of other models with their scores on the same examples.
         higher_is_better: by objective; turns the scores back into the metric's own sign.
         sha256: of the weight files that were merged, by ``model/file``.
         details: further lines.
@@ -64,6 +67,7 @@ def model_card(
         " `recipe.json`.",
         _table(("model", "licence"), [(m, text or "not stated") for m, text in licences.items()]),
         *(_score_section(scores, higher_is_better) if scores is not None else ()),
+        *(_comparison_section(scores, baselines, recipe.seed) if scores and baselines else ()),
         *([f"## mergekit\n\n```yaml\n{mergekit.rstrip()}\n```"] if mergekit else []),
         *([f"## Merged weights\n\n```\n{_hashes(sha256, used)}\n```"] if sha256 else []),
         *(["## Details", _list(details)] if details else []),
@@ -89,9 +93,28 @@ def _usage(base: str, *, is_adapter: bool) -> str:
 def _score_section(scores: Scores, higher_is_better: Mapping[str, bool]) -> tuple[str, str]:
     columns = ("task", "metric", "score", "95 % interval", "standard error", "examples")
     return (
-        "## Scores\n\nOn examples that took no part in the search. The interval is the score ±"
-        f" {_SIGMAS} standard errors.",
+        "## Scores\n\nOn examples that took no part in the search, nor in choosing this model. The"
+        " interval is Wilson's where answers are right or wrong, else Student's around the standard"
+        " error.",
         _table(columns, _rows(scores, higher_is_better)),
+    )
+
+
+def _comparison_section(
+    scores: Scores, baselines: Sequence[tuple[str, Scores]], seed: int
+) -> tuple[str, str]:
+    rng = np.random.default_rng(seed)
+    rows = []
+    for name, theirs in baselines:
+        for key in (key for key in scores if key in theirs):
+            gain = difference(scores[key], theirs[key], rng)
+            known = math.isfinite(gain.low) and math.isfinite(gain.high)
+            ends = f"{gain.low:+.4f} to {gain.high:+.4f}" if known else "n/a"
+            rows.append((name, *key.split("/", 1), f"{gain.value:+.4f}", ends))
+    return (
+        "## Against what it was merged from\n\nOn the same examples; positive where the merge is"
+        " better. Paired bootstrap over examples.",
+        _table(("model", "task", "metric", "ahead by", "95 % interval"), rows),
     )
 
 
@@ -124,11 +147,10 @@ def _rows(scores: Scores, higher_is_better: Mapping[str, bool]) -> list[tuple[st
         higher = higher_is_better[key]
         value = score.value if higher else -score.value
         label = metric if higher else f"{metric} (lower is better)"
-        stderr, interval = "n/a", "n/a"
-        if math.isfinite(score.stderr):
-            stderr, margin = f"{score.stderr:.4f}", _SIGMAS * score.stderr
-            interval = f"{value - margin:.4f} to {value + margin:.4f}"
-        rows.append((task, label, f"{value:.4f}", interval, stderr, str(score.count)))
+        stderr = f"{score.stderr:.4f}" if math.isfinite(score.stderr) else "n/a"
+        low, high = interval(score) if higher else [-end for end in reversed(interval(score))]
+        ends = f"{low:.4f} to {high:.4f}" if math.isfinite(low) else "n/a"
+        rows.append((task, label, f"{value:.4f}", ends, stderr, str(score.count)))
     return rows
 
 

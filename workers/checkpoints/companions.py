@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from search.outcome import Scores
 from search.recipe import Recipe
@@ -19,6 +19,7 @@ def companions(
     models: Mapping[str, str],
     places: Mapping[str, str] | None = None,
     scores: Scores | None = None,
+    baselines: Sequence[tuple[str, Scores]] = (),
     higher_is_better: Mapping[str, bool] | None = None,
     sha256: Mapping[str, str] | None = None,
     details: Mapping[str, object] | None = None,
@@ -32,6 +33,7 @@ def companions(
         models: what each model is called in public, ``base`` included.
         places: what mergekit is to call them; by default as in public.
         scores: on the report split, where they are known.
+        baselines: names of other models with their scores on the same examples.
         higher_is_better: by objective.
         sha256: of the weight files that were merged, by ``model/file``.
         details: further lines of the card.
@@ -49,6 +51,7 @@ def companions(
             parents.zoo,
             models=models,
             scores=scores,
+            baselines=baselines,
             higher_is_better=higher_is_better or {},
             sha256=sha256 or {},
             details=details or {},

@@ -14,14 +14,18 @@ from api.schemas import (
     CandidateView,
     CheckpointState,
     CheckpointView,
+    ComparisonView,
     EventView,
     FileView,
+    GainView,
     ObjectiveView,
     OriginView,
     Progress,
+    ResultView,
     ScoreView,
     SearchDetail,
     SearchView,
+    SplitView,
     State,
     TimingsView,
 )
@@ -134,7 +138,12 @@ class FakeSearch:
         return self.checkpoints[ordinal, form]
 
     def candidates(self) -> list[CandidateView]:
-        return [_view(detail) for detail in self._details]
+        """In a finished search the baselines were reported, with the scores that they had."""
+        views = [_view(detail) for detail in self._details]
+        if self.state != "finished":
+            return views
+        given, rest = views[: len(_CORNERS)], views[len(_CORNERS) :]
+        return [*(view.model_copy(update={"reported": view.scores}) for view in given), *rest]
 
     def candidate(self, ordinal: int) -> CandidateDetail | None:
         if not 0 <= ordinal < len(self._details):
@@ -185,6 +194,44 @@ class FakeSearch:
                     duplicates=(self.hostile,) if self.hostile else (),
                 )
                 for name in self._names()
+            ],
+            splits=[
+                SplitView(task=objective.task, split=split, count=count, digest="0" * 64)
+                for objective in self.spec.objectives
+                for split, count in (("search", 200), ("select", 80), ("report", 120))
+            ],
+            result=self._result() if self.state == "finished" else None,
+        )
+
+    def _result(self) -> ResultView | None:
+        """Nine tenths of what the best promised on the search split, as these things go."""
+        best = self.view().best
+        if best is None:
+            return None
+        reported = {}
+        for key, entry in best.scores.items():
+            value, higher = 0.9 * (entry.value or 0.0), entry.higher_is_better
+            reported[key] = ScoreView(
+                value=value,
+                stderr=0.02,
+                count=120,
+                higher_is_better=higher,
+                low=value - 0.04,
+                high=value + 0.04,
+            )
+        gain = GainView(value=0.25, low=0.125, high=0.375)
+        return ResultView(
+            winner=best.model_copy(update={"reported": reported}),
+            finalists=[best],
+            comparisons=[
+                ComparisonView(
+                    name=candidate.label,
+                    ordinal=candidate.ordinal,
+                    is_best_parent=candidate.ordinal == 1,
+                    overall=gain,
+                    gains=dict.fromkeys(reported, gain),
+                )
+                for candidate in self.candidates()[: len(_CORNERS)]
             ],
         )
 

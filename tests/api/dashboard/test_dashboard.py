@@ -55,6 +55,37 @@ def test_a_search_is_submitted_watched_selected_and_downloaded(
     assert watch.external(address) == []
 
 
+def test_the_result_shows_report_scores_with_intervals_and_gains_over_every_given_model(
+    watched_page: Page, watch: Watch, service: FakeService, address: str
+) -> None:
+    search = service.add(spec())
+    result = search.detail().result
+    assert result is not None
+    watched_page.goto(f"{address}/#/searches/{search.id}")
+    panel = watched_page.locator(".panel-result")
+    expect(panel).to_contain_text(f"Result: {result.winner.label} on the report split")
+    score = result.winner.reported["nm_arith/acc"]
+    expect(panel).to_contain_text(f"{score.value:.3f} ({score.low:.3f} to {score.high:.3f})")
+    for name in ("base", "arith (best parent)", "string", "facts", "average"):
+        expect(panel.get_by_role("row", name=f"ahead of {name}")).to_contain_text(
+            "+0.250 (+0.125 to +0.375)"
+        )
+    tiles = watched_page.locator(".tiles")
+    expect(tiles).to_contain_text("on examples never searched")
+    expect(tiles).to_contain_text("800 / 320 / 480")
+    assert watch.complaints == []
+
+
+def test_before_there_is_a_result_the_panel_is_not_there(
+    watched_page: Page, watch: Watch, service: FakeService, address: str
+) -> None:
+    search = service.add(spec(), pace_s=30.0)
+    watched_page.goto(f"{address}/#/searches/{search.id}")
+    expect(watched_page.locator(".search-head .chip")).to_be_visible()
+    expect(watched_page.locator(".panel-result")).to_be_hidden()
+    assert watch.complaints == []
+
+
 def test_a_click_on_a_point_selects_it_in_every_panel(
     watched_page: Page, watch: Watch, service: FakeService, address: str
 ) -> None:
