@@ -18,7 +18,16 @@ from api.events import POLL_S, Feeds, polling
 from api.metrics import Metrics, Timed
 from api.problem_details import ProblemDetails
 from api.reading import Readings
-from api.routes import candidates, catalogue, checkpoints, operations, pages, searches, session
+from api.routes import (
+    candidates,
+    catalogue,
+    checkpoints,
+    examples,
+    operations,
+    pages,
+    searches,
+    session,
+)
 from api.security_headers import SecurityHeaders
 from api.service import Service
 from api.settings import Settings
@@ -74,7 +83,7 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.service = service
-    for module in (searches, candidates, checkpoints, catalogue, session):
+    for module in (searches, candidates, examples, checkpoints, catalogue, session):
         app.include_router(module.router, prefix="/v1")
     app.include_router(operations.router)
     app.include_router(pages.router)

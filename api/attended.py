@@ -6,14 +6,15 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, assert_never
 
+from api.cache import Cache, score_key
 from api.progress import Progress
 from api.rebuild import build_run, chosen_optimizer, suite
 from api.schemas import OVER
 from api.selection import Selection
-from api.store import PhaseKind, Search, Store, scores_to_json
+from api.store import PhaseKind, Provenance, Search, Store, scores_to_json
 from evals.suite import Split, Suite
 from search.method import MethodDeclaration, one_of
 from search.outcome import Candidate, HeldOut, Infeasible, Scored, Scores, Unconfirmed
@@ -38,6 +39,8 @@ from workers.messages import (
 log = logging.getLogger(__name__)
 
 _PAGE = 1000
+# So many known scores are recorded before other searches have their turn.
+_KNOWN_AT_ONCE = 100
 
 
 class Overtaken(RuntimeError):
@@ -46,11 +49,15 @@ class Overtaken(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """A job and what it is for; a survey is for no candidate."""
+    """A job and what it is for; a survey is for no candidate.
+
+    ``content`` is what its scores depend on (`Cache.content`).
+    """
 
     job: Job
     search_id: str
     candidate: Candidate | None
+    content: str = ""
 
 
 class Attended:
@@ -80,6 +87,9 @@ class Attended:
         self._store = store
         self._declaration = declaration
         self._destination = destination
+        self._cache = Cache(store, search)
+        self._measured_by: dict[str, str] = {}
+        self._twins: list[Assignment] = []
         self._run: SearchRun | None = None
         self.catch_up()
         self._proposed = store.proposed(search.id)
@@ -164,22 +174,66 @@ class Attended:
             return None
         split, _ = self.progress.confirming
         for ordinal in self.progress.unconfirmed:
-            if not busy(self._job_id(split, ordinal)):
-                candidate = self._candidate(ordinal)
-                work = Confirm(candidate.recipe, self._suite(split))
-                return self._assign(self._job_id(split, ordinal), work, candidate)
+            job_id = self._job_id(split, ordinal)
+            if busy(job_id):
+                continue
+            candidate = self._candidate(ordinal)
+            work = Confirm(candidate.recipe, self._suite(split))
+            content = self._cache.content(work)
+            known = self._cache.find(content)
+            if known is None:
+                return self._assign(job_id, work, candidate, content)
+            scores = self._store.confirmed(known.search_id, known.ordinal, split)
+            held_out = HeldOut(candidate, split, scores)
+            self._store.record_confirmation(self.search.id, held_out, known.provenance)
+            self.catch_up()
         return None
 
     def _evaluation(self, busy: Callable[[str], bool]) -> Assignment | None:
+        """The next candidate that has to be measured; known outcomes are recorded on the way."""
+        for _ in range(_KNOWN_AT_ONCE):
+            assignment = self._next_evaluation(busy)
+            if assignment is None:
+                return None
+            known = self._cache.find(assignment.content)
+            if known is None:
+                self._measured_by[assignment.content] = assignment.job.id
+                return assignment
+            (outcome,) = self._store.outcomes(known.search_id, known.ordinal, known.ordinal + 1)
+            if isinstance(outcome, Scored) and assignment.candidate is not None:
+                outcome = replace(outcome, candidate=assignment.candidate)
+                self._store.record(self.search.id, outcome, known.provenance)
+                self.catch_up()
+        return None
+
+    def _next_evaluation(self, busy: Callable[[str], bool]) -> Assignment | None:
+        """One that nobody is measuring; twins of what is under way wait, as they were proposed."""
+        if self.progress.state != "running":
+            return None
+        for twin in self._twins:
+            if not busy(self._measured_by[twin.content]):
+                self._twins.remove(twin)
+                return twin
+        while (candidate := self._next_candidate(busy)) is not None:
+            work = self._evaluate(candidate)
+            content = self._cache.content(work)
+            job_id = self._job_id("evaluate", candidate.ordinal)
+            assignment = self._assign(job_id, work, candidate, content)
+            if not content or not busy(self._measured_by.get(content, "")):
+                return assignment
+            self._twins.append(assignment)
+        return None
+
+    def _next_candidate(self, busy: Callable[[str], bool]) -> Candidate | None:
+        """One that a controller before us committed, or a new one."""
         while self._unanswered:
             candidate = self._unanswered.popleft()
             known = self.progress.recorded(candidate.ordinal)
             if not known and not busy(self._job_id("evaluate", candidate.ordinal)):
-                return self._evaluate(candidate)
-        candidate_or_none = self._next_candidate()
-        return None if candidate_or_none is None else self._evaluate(candidate_or_none)
+                return candidate
+        return self._new_candidate()
 
-    def _next_candidate(self) -> Candidate | None:
+    def _new_candidate(self) -> Candidate | None:
         """Absorb as much as the next candidate follows from, propose it, commit it."""
         ordinal = self._proposed
         if ordinal >= self.progress.evaluations:
@@ -238,9 +292,9 @@ class Attended:
         work = Survey(needs_geometry, self._suite(Split.SEARCH))
         return self._assign(self._job_id("survey"), work, None)
 
-    def _evaluate(self, candidate: Candidate) -> Assignment:
-        work = Evaluate(candidate.recipe, self._suite(Split.SEARCH))
-        return self._assign(self._job_id("evaluate", candidate.ordinal), work, candidate)
+    def _evaluate(self, candidate: Candidate) -> Evaluate:
+        gated = not candidate.origin.is_baseline
+        return Evaluate(candidate.recipe, self._suite(Split.SEARCH), gated=gated)
 
     def _export(self, job_id: str, ordinal: int, form: Form) -> Assignment:
         candidate = self._candidate(ordinal)
@@ -278,9 +332,14 @@ class Attended:
         return suite(self.search, split, self.progress.draws)
 
     def _assign(
-        self, job_id: str, work: Evaluate | Confirm | Survey | Export, candidate: Candidate | None
+        self,
+        job_id: str,
+        work: Evaluate | Confirm | Survey | Export,
+        candidate: Candidate | None,
+        content: str = "",
     ) -> Assignment:
-        return Assignment(Job(job_id, self.search.submission.zoo, work), self.search.id, candidate)
+        job = Job(job_id, self.search.submission.zoo, work)
+        return Assignment(job, self.search.id, candidate, content)
 
     def _job_id(self, kind: str, *which: int | Form) -> str:
         return "/".join([self.search.id, kind, *map(str, which)])
@@ -303,12 +362,13 @@ def write(store: Store, assignment: Assignment, report: Report) -> None:
     match report.result:
         case Surveyed() as surveyed:
             store.record_survey(search_id, surveyed)
-        case Evaluated(scores, timings) if candidate is not None:
+        case Evaluated(scores) as result if candidate is not None:
             outcome = Scored(candidate, scores)
-            store.record(search_id, outcome, timings=timings, worker=report.worker)
-        case Confirmed(scores, timings) if candidate is not None:
+            store.record(search_id, outcome, _measured(assignment, result, report.worker))
+        case Confirmed(scores) as result if candidate is not None:
             held_out = HeldOut(candidate, _split(assignment), scores)
-            store.record_confirmation(search_id, held_out, timings=timings, worker=report.worker)
+            provenance = _measured(assignment, result, report.worker)
+            store.record_confirmation(search_id, held_out, provenance)
         case Exported(files, scores, error) if candidate is not None:
             body = {
                 "digest": candidate.recipe.digest,
@@ -342,19 +402,26 @@ def _reject(store: Store, assignment: Assignment, rejected: Rejected, *, worker:
                 fail(store, search_id, problems)
             elif candidate is not None:
                 outcome = Infeasible(candidate, rejected.reason)
-                store.record(search_id, outcome, timings=None, worker=worker)
+                store.record(search_id, outcome, Provenance(worker))
         case Confirm():
             if problems:
                 fail(store, search_id, problems)
             elif candidate is not None:
                 nothing = Unconfirmed(candidate, _split(assignment), rejected.reason)
-                store.record_confirmation(search_id, nothing, timings=None, worker=worker)
+                store.record_confirmation(search_id, nothing, Provenance(worker))
         case Export():
             ordinal = None if candidate is None else candidate.ordinal
             body = {"reason": rejected.reason, "form": _form(assignment)}
             store.append(search_id, "checkpoint_failed", body, ordinal=ordinal)
         case _ as never:
             assert_never(never)
+
+
+def _measured(assignment: Assignment, result: Evaluated | Confirmed, worker: str) -> Provenance:
+    """Of scores that a worker reports; such as say which engine they are of can be used again."""
+    engine, content = result.fingerprint, assignment.content
+    key = score_key(content, engine) if content and engine else None
+    return Provenance(worker, result.timings, engine, key)
 
 
 def _split(assignment: Assignment) -> Split:

@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 
 from api.rebuild import build_run
-from api.store import Search, Store, Submission
+from api.store import Provenance, Search, Store, Submission
 from search.geometry import Geometry
 from search.layout import Layout, Tensor
 from search.method import MethodDeclaration, Parameter
@@ -77,7 +77,7 @@ def _of_the_store(
     timings = Timings(0.0, 0.0, 0.0)
 
     def record(outcome: Outcome) -> None:
-        store.record(search_id, outcome, timings=timings, worker="bench")
+        store.record(search_id, outcome, Provenance("bench", timings))
 
     def read(outcome: Outcome) -> None:
         ordinal = outcome.candidate.ordinal

@@ -278,6 +278,31 @@ def download(
 
 
 @app.command()
+def examples(
+    search: Id,
+    out: Annotated[Path, typer.Option(help="Parquet file to write.", dir_okay=False)],
+    candidate: Annotated[
+        list[int] | None, typer.Option(help="Ordinal; again for more, all when not given.")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Only search, select or report examples.")
+    ] = None,
+    server: Server = _URL,
+    token: Token = None,
+    as_json: Json = False,
+) -> None:
+    """Download every example's score of every candidate as a Parquet file."""
+    from api import terminal
+
+    with _client(server, token) as client:
+        size = client.examples(search, out, candidates=candidate or (), split=split)
+    if as_json:
+        _print({"file": str(out), "size_bytes": size})
+    else:
+        terminal.out.out(f"{size} bytes in {out}")
+
+
+@app.command()
 def pause(search: Id, server: Server = _URL, token: Token = None, as_json: Json = False) -> None:
     """Start no further evaluation."""
     _command(search, "pause", server, token, as_json=as_json)

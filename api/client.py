@@ -32,6 +32,7 @@ from api.schemas import (
     SearchDetail,
     SearchPage,
     SearchView,
+    SideBySideView,
     TaskView,
     Validation,
 )
@@ -255,6 +256,49 @@ class Client:
                 self._download(url, path, facts, told)
             paths.append(path)
         return paths
+
+    def examples(
+        self,
+        search_id: str,
+        path: Path,
+        *,
+        candidates: Iterable[int] = (),
+        split: str | None = None,
+    ) -> int:
+        """Download every example's score as a Parquet file; returns its size in bytes.
+
+        Args:
+            search_id: of the search.
+            path: of the file; what is there before is replaced when all has arrived.
+            candidates: only of these; of all when empty.
+            split: only search, select or report.
+        """
+        listed = ",".join(map(str, candidates))
+        query = {"candidates": listed, "split": split}
+        query = {name: value for name, value in query.items() if value}
+        partial = path.with_name(path.name + ".partial")
+        url = f"/v1/searches/{search_id}/examples.parquet"
+        try:
+            with self._http.stream("GET", url, params=query) as response:
+                if not response.is_success:
+                    response.read()
+                    _check(response)
+                with partial.open("wb") as file:
+                    for chunk in response.iter_bytes(_CHUNK_BYTES):
+                        file.write(chunk)
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from error
+        partial.replace(path)
+        return path.stat().st_size
+
+    def compare(
+        self, search_id: str, ordinal: int, baseline: int, *, split: str = "search", limit: int = 20
+    ) -> SideBySideView:
+        """The examples that a candidate wins and loses against another."""
+        path = f"/v1/searches/{search_id}/candidates/{ordinal}/comparison"
+        return self._get(
+            SideBySideView, path, {"baseline": baseline, "split": split, "limit": limit}
+        )
 
     def methods(self) -> list[MethodView]:
         """Merge methods."""

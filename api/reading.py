@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
+from api.notices import Notices
 from api.progress import Progress
 from api.selection import Selection
 from api.standings import Standings
@@ -24,6 +25,7 @@ class Reading:
         self.search = search
         self.progress = Progress(search.spec)
         self.standings = Standings(search.spec)
+        self.notices = Notices()
         self.selection = Selection(search.spec)
 
     def feed(self, events: Iterable[Event]) -> None:
@@ -31,6 +33,7 @@ class Reading:
         page = tuple(events)
         self.progress.feed(page)
         self.standings.feed(page)
+        self.notices.feed(page)
         self.selection.feed(page)
 
     def best(self, weights: Mapping[str, float] | None = None) -> int | None:

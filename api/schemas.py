@@ -109,6 +109,8 @@ class CandidateView(View):
     timings: TimingsView | None = None
     worker: str | None = None
     on_front: bool = False
+    cached: bool = False
+    """Known from an earlier evaluation of the very same, and not measured again."""
     proposed_at: datetime
     recorded_at: datetime | None = None
 
@@ -123,6 +125,8 @@ class CandidateDetail(CandidateView):
     """The forms that its weights were asked for in."""
     can_be_adapter: bool = False
     """Whether its weights can also be had as a LoRA adapter."""
+    engine: dict[str, str] = {}
+    """Fingerprint of what scored it: versions, device, dtype, how examples are batched."""
 
 
 class Progress(View):
@@ -225,9 +229,12 @@ class SearchDetail(SearchView):
     hypervolume_history: list[tuple[int, float]]
     """(evaluations, hypervolume), thinned to at most 500 points."""
     warnings: list[Problem] = []
-    """What is worth knowing of its models, from their headers and from their weights."""
+    """What is worth knowing of its models, from their headers and from their weights, and of the
+    engines that scored."""
     diagnoses: list[DiagnosisSummary] = []
     """How far each parent is from the base; empty before the weights were read."""
+    noise: dict[str, NoiseView] = {}
+    """By objective; empty before the survey."""
 
 
 class SearchPage(View):
@@ -281,6 +288,53 @@ class CheckpointState(View):
 
     form: Form
     state: Literal["requested", "stored", "failed"]
+
+
+class ExampleView(View):
+    """An example and what two candidates scored on it, in the metric's own sign."""
+
+    example: int
+    """Its index in the task's own data."""
+    document: str | None = None
+    """16 hex digits of the sha256 of the document."""
+    question: str = ""
+    """The end of what the model was shown; empty where it was not kept."""
+    answer: str = ""
+    """The right one, where the task says."""
+    score: float | None
+    baseline_score: float | None
+
+
+class DuelView(View):
+    """One objective of two candidates: how many examples are won, lost and tied, and which."""
+
+    key: str
+    wins: int
+    losses: int
+    ties: int
+    won: list[ExampleView]
+    """The clearest first, up to the limit."""
+    lost: list[ExampleView]
+
+
+class SideBySideView(View):
+    """A candidate beside another, example by example, on those that both were scored on."""
+
+    ordinal: int
+    baseline: int
+    split: str
+    objectives: list[DuelView]
+
+
+class NoiseView(View):
+    """How much the base's score depends on how examples are batched: differences are not real."""
+
+    count: int
+    """Examples that were scored in two ways."""
+    largest: float | None
+    """Absolute difference of an example's score."""
+    flips: int
+    """Examples that were right one way and wrong the other."""
 
 
 class CheckpointView(View):
@@ -432,3 +486,4 @@ class ModelView(View):
 
 CheckpointView.model_rebuild()
 CandidateDetail.model_rebuild()
+SearchDetail.model_rebuild()

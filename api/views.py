@@ -20,6 +20,7 @@ from api.schemas import (
     FrontView,
     GainView,
     MethodView,
+    NoiseView,
     ObjectiveView,
     OptimizerView,
     OriginView,
@@ -42,6 +43,9 @@ from search.problems import Problem
 from workers.checkpoints.lowrank import obstacles
 from workers.mergekit import mergekit_yaml
 from workers.messages import Form
+
+# Told by the candidate, and much to repeat with every event.
+_ELSEWHERE = {"scores", "engine", "models"}
 
 
 def score_views(
@@ -92,6 +96,7 @@ def candidate_detail(
             for form, checkpoint in checkpoints.items()
         ],
         can_be_adapter=not obstacles(recipe, adapters(reading.search)),
+        engine=dict(entry.engine),
     )
 
 
@@ -127,6 +132,7 @@ def _candidate(entry: Entry, reading: Reading) -> dict[str, Any]:
             merge_s=timings.merge_s, forward_s=timings.forward_s, other_s=timings.other_s
         ),
         "worker": entry.worker,
+        "cached": entry.cached,
         "proposed_at": entry.proposed_at,
         "recorded_at": None if outcome is None else outcome.at,
     }
@@ -185,8 +191,18 @@ def search_detail(reading: Reading, readings: Readings, proposed: int) -> Search
         ],
         result=result_view(reading, readings),
         hypervolume_history=[(count, volume) for count, volume in standings.history],
-        warnings=[*_told_before(search), *reading.progress.warnings],
+        warnings=[
+            *_told_before(search),
+            *reading.progress.warnings,
+            *reading.notices.problems,
+        ],
         diagnoses=list(reading.progress.diagnoses),
+        noise={
+            key: NoiseView(
+                count=noise["count"], largest=finite(float(noise["largest"])), flips=noise["flips"]
+            )
+            for key, noise in reading.notices.noise.items()
+        },
     )
 
 
@@ -282,7 +298,7 @@ def event_view(event: Event, entry: Entry | None, reading: Reading, proposed: in
         progress=progress_view(reading.progress, proposed),
         hypervolume=finite(standings.hypervolume),
         state=reading.progress.state,
-        detail={name: value for name, value in event.body.items() if name != "scores"},
+        detail={name: value for name, value in event.body.items() if name not in _ELSEWHERE},
     )
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evals import harness
 from evals.engine import Engine
-from evals.requests import Unscorable
+from evals.fingerprint import Fingerprint, fingerprint
+from evals.requests import Response, Unscorable
+from evals.sanity import Examination, Vitals
 from evals.suite import Split, Suite
 from search.outcome import Score, Scores
 
@@ -26,7 +28,8 @@ class Evaluator:
         device: where the model lives, as torch spells it.
 
     Attributes:
-        forward_s: seconds that the last scoring spent in the model.
+        forward_s: seconds that the last scoring, or look, spent in the model.
+        fingerprint: of the engine.
         higher_is_better: by objective key, of the metric's own sign.
 
     Raises:
@@ -46,6 +49,8 @@ class Evaluator:
         self._loaded = harness.load(suite, tokenizer)
         self._engine = Engine(model, tokenizer, device)
         self._plan = self._engine.prepare(self._loaded.requests)
+        self._examination = Examination(self._engine, tokenizer, self._loaded.requests)
+        self.fingerprint: Fingerprint = fingerprint(device, self._engine.plan_fingerprint)
         self.higher_is_better: Mapping[str, bool] = {
             objective.key: self._loaded.higher_is_better(objective)
             for objective in suite.objectives
@@ -59,6 +64,34 @@ class Evaluator:
         """
         responses = self._engine.run(self._plan)
         self.forward_s = self._engine.forward_s
+        return self._scores(responses)
+
+    def vitals(self) -> Vitals:
+        """A short look at the model, before all of `score` is spent on it.
+
+        Raises:
+            Unscorable: when its outputs are not finite.
+        """
+        seen = self._examination.vitals()
+        self.forward_s = self._engine.forward_s
+        return seen
+
+    def score_alone(self) -> Scores:
+        """As `score`, of a model that is never asked about two examples at once.
+
+        Slow, and in exact arithmetic equal to `score`.
+
+        Raises:
+            Unscorable: when any of them is not finite.
+        """
+        responses: list[Response] = []
+        for task in self._loaded.tasks:
+            for place in task.places:
+                asked = task.requests[place.start : place.stop]
+                responses += self._engine.run(self._engine.prepare(asked))
+        return self._scores(responses)
+
+    def _scores(self, responses: Sequence[Response]) -> Scores:
         measured = self._loaded.measure(responses, self._objectives)
         return {
             key: _score_of(key, result, self._split, higher=self.higher_is_better[key])

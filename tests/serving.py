@@ -14,7 +14,7 @@ from api.artifacts import Artifacts, artifact_digest
 from api.rebuild import build_run
 from api.server import Server
 from api.settings import Settings
-from api.store import Store
+from api.store import Provenance, Store
 from api.validation import Accepted
 from search.layout import Layout
 from search.outcome import Candidate, Infeasible, Scored
@@ -73,10 +73,10 @@ def record(store: Store, search_id: str, candidate: Candidate) -> None:
     timings = Timings(0.1, 0.2, 0.3)
     if candidate.ordinal == 5:
         failed = Infeasible(candidate, "the merge is not finite")
-        store.record(search_id, failed, timings=None, worker="w0")
+        store.record(search_id, failed, Provenance("w0"))
         return
     outcome = Scored(candidate, scores(candidate.recipe))
-    store.record(search_id, outcome, timings=timings, worker="w0")
+    store.record(search_id, outcome, Provenance("w0", timings))
 
 
 FILES = {

@@ -7,6 +7,9 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from evals.fingerprint import Fingerprint
+from evals.harness import Documents
+from evals.noise import Noise
 from evals.suite import Draw, Suite
 from search.geometry import Geometry
 from search.outcome import Scores
@@ -29,10 +32,15 @@ class Zoo:
 
 @dataclass(frozen=True, slots=True)
 class Evaluate:
-    """Merge a recipe into the resident model and score it."""
+    """Merge a recipe into the resident model and score it.
+
+    ``gated``: a merge that is plainly broken is rejected before it is scored. The models that
+    others are compared with are scored whatever they are.
+    """
 
     recipe: Recipe
     suite: Suite
+    gated: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +58,8 @@ class Confirm:
 class Survey:
     """Read every weight once: check that all are finite, hash the files, measure the geometry.
 
-    The examples of a ``suite``, where there is one, are divided as well, and every split hashed.
+    The examples of a ``suite``, where there is one, are divided as well, and every split hashed;
+    and the base is scored on some of them, to see how much the order of sums matters.
     """
 
     needs_geometry: bool
@@ -123,10 +132,24 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """Scores by objective, on the split that was asked for."""
+    """Scores by objective, on the split that was asked for, and of which engine they are."""
 
     scores: Scores
     timings: Timings
+    fingerprint: Fingerprint = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Of which engine scores will be, and how much its batches matter.
+
+    Args:
+        fingerprint: of this worker's engine.
+        noise: by objective, of the base on some search examples.
+    """
+
+    fingerprint: Fingerprint
+    noise: dict[str, Noise]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +158,7 @@ class Confirmed:
 
     scores: Scores
     timings: Timings
+    fingerprint: Fingerprint = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +167,8 @@ class Surveyed:
 
     ``warnings`` are (field, message) pairs of what is worth knowing of the parents and the tasks;
     ``diagnoses`` say how far each parent is from the base; ``draws`` which examples each split of
-    each task holds.
+    each task holds, ``documents`` what they are.
+    ``models`` are digests of all that a merge or a score reads of a model, by name.
     """
 
     sha256: dict[str, str]
@@ -151,6 +176,9 @@ class Surveyed:
     warnings: tuple[tuple[str, str], ...] = ()
     diagnoses: tuple[DiagnosisSummary, ...] = ()
     draws: tuple[Draw, ...] = ()
+    documents: tuple[Documents, ...] = ()
+    models: dict[str, str] = field(default_factory=dict)
+    calibration: Calibration | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from transformers.utils import GENERATION_CONFIG_NAME
 from evals.evaluator import Evaluator
 from evals.suite import Suite
 from workers.checkpoints.parents import Parents
+from workers.gate import Gate
 from workers.materializer import Materializer
 from workers.messages import Zoo
 
@@ -90,10 +91,17 @@ class Resident:
         self._evaluators = Recent[tuple[Suite, Stamp], Evaluator](
             lambda key: make(key[0]), capacity=suites
         )
+        names = tuple(name for name, _ in zoo.parents)
+        admit = partial(Gate, self.materializer, parents=names)
+        self._gates = Recent[Evaluator, Gate](lambda key: admit(evaluator=key), capacity=suites)
 
     def evaluator(self, suite: Suite) -> Evaluator:
         """Scores the resident model; made anew when a task file has changed."""
         return self._evaluators[suite, stamp(suite.folders, "*.yaml", "*.py")]
+
+    def gate(self, suite: Suite) -> Gate:
+        """Refuses broken merges; the first call writes over the resident model."""
+        return self._gates[self.evaluator(suite)]
 
 
 def empty_model(folder: Path, dtype: str, device: str) -> PreTrainedModel:

@@ -23,6 +23,9 @@ from workers.merging.merge_method import is_finite
 from workers.messages import Rejected, Survey, Surveyed
 from workers.resident import load_tokenizer
 
+# Configuration, tokenizer, chat template.
+_SMALL = {".jinja", ".json", ".model", ".txt"}
+
 
 def survey(work: Survey, parents: Parents) -> Surveyed | Rejected:
     """Check all weights, hash the files, measure the geometry where asked, divide the examples.
@@ -55,12 +58,15 @@ def survey(work: Survey, parents: Parents) -> Surveyed | Rejected:
         return Rejected("a parent cannot be merged with the base", refused)
     geometry = Geometry(np.array(layout.grid()), np.stack(grams)) if work.needs_geometry else None
     drawn = harness.Drawn((), ()) if work.suite is None else _drawn(work.suite, parents)
+    hashes = dict(weight_hashes(parents))
     return Surveyed(
-        dict(weight_hashes(parents)),
+        hashes,
         geometry,
         warnings=(*_told(diagnoses, remarks), *drawn.warnings),
         diagnoses=tuple(diagnosis.summary for diagnosis in diagnoses),
         draws=drawn.draws,
+        documents=drawn.documents,
+        models=_models(parents, hashes),
     )
 
 
@@ -112,6 +118,26 @@ def _not_finite(
                 f"'{name}' holds {nans} NaN and {infinities} infinite values; "
                 "export this model again from training",
             )
+
+
+def _models(parents: Parents, weights: Mapping[str, str]) -> dict[str, str]:
+    """A digest for each model: of its weights, and of what else merges and scores read.
+
+    Of small files rather too many than too few are counted: what changes one of them without
+    changing a score costs a measurement that was already there.
+    """
+    digests = {}
+    for model, folder in parents.folders.items():
+        content = hashlib.sha256()
+        for key, sha256 in weights.items():
+            if key.startswith(f"{model}/"):
+                content.update(f"{key.removeprefix(f'{model}/')} {sha256}\n".encode())
+        for file in sorted(folder.path.iterdir()):
+            if file.suffix in _SMALL and file.is_file():
+                sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+                content.update(f"{file.name} {sha256}\n".encode())
+        digests[model] = content.hexdigest()
+    return digests
 
 
 def weight_hashes(parents: Parents) -> Iterator[tuple[str, str]]:

@@ -6,15 +6,18 @@ import errno
 import logging
 import time
 from contextlib import closing
+from dataclasses import replace
 from typing import assert_never
 
 import torch
 
+from evals.fingerprint import Fingerprint
 from evals.requests import Unscorable
 from evals.suite import Suite
 from search.outcome import Scores
 from search.problems import Invalid
 from search.recipe import Recipe
+from workers.calibration import calibrate
 from workers.checkpoints.parents import Parents
 from workers.export import export
 from workers.merging.merge_method import NotMergeable
@@ -28,6 +31,7 @@ from workers.messages import (
     Rejected,
     Result,
     Survey,
+    Surveyed,
     Timings,
     Zoo,
 )
@@ -104,8 +108,7 @@ class Worker:
             case Confirm():
                 return self._confirm(job.work, job.zoo)
             case Survey():
-                with closing(Parents(job.zoo)) as parents:
-                    return survey(job.work, parents)
+                return self._survey(job.work, job.zoo)
             case Export():
                 return export(job.work, self._resident(job.zoo))
             case _:
@@ -117,22 +120,37 @@ class Worker:
             zoo, stamp(folders, "*.safetensors", "adapter_config.json", "tokenizer.json")
         ]
 
+    def _survey(self, work: Survey, zoo: Zoo) -> Surveyed | Rejected:
+        with closing(Parents(zoo)) as parents:
+            found = survey(work, parents)
+        if isinstance(found, Rejected) or work.suite is None:
+            return found
+        return replace(found, calibration=calibrate(work.suite, self._resident(zoo)))
+
     def _evaluate(self, work: Evaluate, zoo: Zoo) -> Evaluated:
-        return Evaluated(*self._scored(work.recipe, work.suite, zoo))
+        return Evaluated(*self._scored(work.recipe, work.suite, zoo, gated=work.gated))
 
     def _confirm(self, work: Confirm, zoo: Zoo) -> Confirmed:
-        return Confirmed(*self._scored(work.recipe, work.suite, zoo))
+        return Confirmed(*self._scored(work.recipe, work.suite, zoo, gated=False))
 
-    def _scored(self, recipe: Recipe, suite: Suite, zoo: Zoo) -> tuple[Scores, Timings]:
+    def _scored(
+        self, recipe: Recipe, suite: Suite, zoo: Zoo, *, gated: bool
+    ) -> tuple[Scores, Timings, Fingerprint]:
         start = time.perf_counter()
         resident = self._resident(zoo)
         evaluator = resident.evaluator(suite)
+        gate = resident.gate(suite) if gated else None
         merge_start = self._now()
         resident.materializer.materialize(recipe)
         merge_s = self._now() - merge_start
+        forward_s = 0.0
+        if gate is not None:
+            gate.check()
+            forward_s += evaluator.forward_s
         scores = evaluator.score()
-        other_s = time.perf_counter() - start - merge_s - evaluator.forward_s
-        return scores, Timings(merge_s, evaluator.forward_s, other_s)
+        forward_s += evaluator.forward_s
+        other_s = time.perf_counter() - start - merge_s - forward_s
+        return scores, Timings(merge_s, forward_s, other_s), evaluator.fingerprint
 
     def _now(self) -> float:
         """Seconds, once the device has done all that it was asked to."""

@@ -31,6 +31,8 @@ export const search = (id) => call(at(id));
 export const candidates = (id, after, limit) =>
   call(`${at(id)}/candidates${query({ after, limit })}`);
 export const candidate = (id, ordinal) => call(`${at(id)}/candidates/${ordinal}`);
+export const comparison = (id, ordinal, baseline, split) =>
+  call(`${at(id)}/candidates/${ordinal}/comparison${query({ baseline, split })}`);
 export const front = (id, keys) => call(`${at(id)}/front${query({ objectives: keys.join(",") })}`);
 export const command = (id, body) => post(`${at(id)}/commands`, body);
 /** `form` says in which of its forms: `{}` is the whole model, `{kind: "adapter", rank}` a LoRA. */

@@ -4,6 +4,7 @@ import * as api from "./api.js";
 import { Checkpoint } from "./checkpoint.js";
 import { copyButton } from "./copy.js";
 import { fill, h, keepingFocus, setText } from "./element.js";
+import { Examples } from "./examples.js";
 import * as format from "./format.js";
 import { Lineage } from "./lineage.js";
 import { complain } from "./notices.js";
@@ -22,6 +23,7 @@ export class CandidatePanel {
     this.recipe = new RecipePlot();
     this.lineage = new Lineage(log, (ordinal) => this.#find(ordinal));
     this.checkpoints = [new Checkpoint(log, "model"), new Checkpoint(log, "adapter")];
+    this.examples = new Examples(log);
     this.heading = h("h2", { id: "candidate-title" }, "Candidate");
     this.why = h("span", { class: "chip soft" });
     this.steps = h("nav", { class: "steps", "aria-label": "Neighbours on the front" });
@@ -41,6 +43,7 @@ export class CandidatePanel {
       this.texts,
     );
     this.lineage.element.hidden = true;
+    this.examples.element.hidden = true;
     this.empty = h(
       "p",
       { class: "empty" },
@@ -54,7 +57,12 @@ export class CandidatePanel {
       this.parts,
     );
     this.parts.hidden = true;
-    this.elements = [this.element, this.recipeCard, this.lineage.element];
+    this.elements = [
+      this.element,
+      this.recipeCard,
+      this.lineage.element,
+      this.examples.element,
+    ];
   }
 
   /**
@@ -105,6 +113,7 @@ export class CandidatePanel {
     fill(this.texts, texts(detail));
     for (const checkpoint of this.checkpoints) checkpoint.draw(detail);
     this.lineage.draw(detail);
+    this.examples.draw(detail);
     await Promise.all([this.scores.draw(detail), this.recipe.draw(detail.recipe)]);
   }
 
@@ -155,7 +164,9 @@ function facts(detail) {
     ? `${format.seconds(timings.merge_s)} merging, ` +
       `${format.seconds(timings.forward_s)} in forward passes, ` +
       `${format.seconds(timings.other_s)} other`
-    : null;
+    : detail.cached
+      ? "none: known from an earlier evaluation of the very same"
+      : null;
   const entries = [
     ["Number", detail.label === `#${detail.ordinal}` ? null : `#${detail.ordinal}`],
     ["Move", moveOf(detail.origin)],
@@ -163,6 +174,7 @@ function facts(detail) {
     ...constants(detail.recipe).map(([name, value]) => [name, format.coefficient(value)]),
     ["Worker", detail.worker],
     ["Recipe", h("code", { title: detail.digest }, detail.digest.slice(0, 12))],
+    ["Engine", engineOf(detail.engine)],
     ["Time", time],
   ];
   return [
@@ -182,13 +194,21 @@ function facts(detail) {
         .map(([name, value]) =>
           h(
             "div",
-            { class: name === "Time" ? "wide" : null },
+            { class: name === "Time" || name === "Engine" ? "wide" : null },
             h("dt", {}, name),
             h("dd", {}, value),
           ),
         ),
     ),
   ];
+}
+
+/** What scored it: the versions and the machine on which small differences depend. */
+function engineOf(engine) {
+  const { device, dtype, torch, plan } = engine ?? {};
+  if (!torch) return null;
+  const all = Object.entries(engine).map(([name, value]) => `${name}: ${value}`);
+  return h("span", { title: all.join("\n") }, `torch ${torch}, ${dtype}, ${device}, ${plan}`);
 }
 
 function texts(detail) {

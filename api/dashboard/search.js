@@ -9,6 +9,7 @@ import { follow } from "./events.js";
 import * as format from "./format.js";
 import { FrontPlot } from "./front-plot.js";
 import { HypervolumePlot } from "./hypervolume-plot.js";
+import { NoiseFloor } from "./noise-floor.js";
 import { announce } from "./notices.js";
 import { ProgressBar, sentence } from "./progress.js";
 import { ResultPanel } from "./result-panel.js";
@@ -148,6 +149,7 @@ export class SearchPage {
     this.chip = h("span", { class: "state" });
     this.connection = h("span", { class: "connection muted" }, "connecting…");
     this.problems = h("div", { class: "problems" });
+    this.noise = new NoiseFloor(this.log.objectives);
     return h(
       "header",
       { class: "card search-head" },
@@ -177,6 +179,7 @@ export class SearchPage {
         h("summary", {}, "Spec"),
         h("pre", { tabindex: "0" }, JSON.stringify(detail.spec, null, 2)),
       ),
+      this.noise.element,
     );
   }
 
@@ -211,10 +214,9 @@ export class SearchPage {
     this.commands.update(state);
     fill(
       this.problems,
-      this.log.detail.problems.map(({ field, message }) =>
-        h("p", { class: "problem" }, h("code", {}, field), " ", message),
-      ),
+      this.log.detail.problems.map(said("problem")),
     );
+    this.noise.draw(this.log.detail.noise ?? {});
     this.#announce(`${this.log.detail.name} is ${state}: ${sentence(progress, state)}.`);
     const chosen = this.query.get("candidate");
     const selected =
@@ -236,3 +238,8 @@ export class SearchPage {
     announce(text);
   }
 }
+
+const said =
+  (kind) =>
+  ({ field, message }) =>
+    h("p", { class: kind }, h("code", {}, field), " ", message);

@@ -14,7 +14,13 @@ from api.store.records import (
     Head as Head,
 )
 from api.store.records import (
+    Known as Known,
+)
+from api.store.records import (
     PhaseKind as PhaseKind,
+)
+from api.store.records import (
+    Provenance as Provenance,
 )
 from api.store.records import (
     Search as Search,

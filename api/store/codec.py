@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 import struct
 import zlib
@@ -20,11 +21,14 @@ from api.store.records import (
     Entry,
     Event,
     EventKind,
+    Known,
     OutcomeKind,
+    Provenance,
     Search,
     Submission,
     Summary,
 )
+from evals.harness import Document, Documents
 from evals.suite import Split
 from search.geometry import Geometry
 from search.intervals import interval
@@ -43,11 +47,13 @@ from search.outcome import (
 )
 from search.recipe import Recipe
 from search.spec import SearchSpec
-from workers.messages import Timings, Zoo
+from workers.messages import Surveyed, Timings, Zoo
 
 # Tag and number of scores, then the compressed scores themselves.
 _HEADER = struct.Struct("<cI")
 _BITS, _FLOATS = b"b", b"f"
+# Of so many examples of a task and split the texts are kept.
+_TOLD = 2000
 _ONE = np.float32(1).view(np.uint32)
 
 
@@ -169,6 +175,8 @@ def entry_from_columns(row: Row[Any]) -> Entry:
         outcome=_event(row.seq, row.kind, row.ordinal, row.recorded_at, row.body),
         timings=None if timings is None else Timings(*timings),
         worker=row.body["worker"],
+        engine=row.body.get("engine", {}),
+        cached=row.body.get("cached", False),
     )
 
 
@@ -197,10 +205,10 @@ def examples_to_rows(
 
 
 def outcome_to_columns(
-    outcome: Outcome, *, timings: Timings | None, worker: str
+    outcome: Outcome, provenance: Provenance
 ) -> tuple[OutcomeKind, dict[str, Any]]:
     """Kind and body of the event; the examples have a table of their own."""
-    body = _work_to_json(timings, worker)
+    body = _provenance_to_json(provenance)
     match outcome:
         case Scored(scores=scores):
             return "scored", {**body, "scores": scores_to_json(scores)}
@@ -209,11 +217,11 @@ def outcome_to_columns(
 
 
 def confirmation_to_columns(
-    confirmation: Confirmation, *, timings: Timings | None, worker: str
+    confirmation: Confirmation, provenance: Provenance
 ) -> tuple[ConfirmationKind, dict[str, Any]]:
     """Likewise."""
     kind = confirmation_kind(confirmation.split)
-    body = _work_to_json(timings, worker)
+    body = _provenance_to_json(provenance)
     match confirmation:
         case HeldOut(scores=scores):
             return kind, {**body, "scores": scores_to_json(scores)}
@@ -226,9 +234,17 @@ def confirmation_kind(split: Split) -> ConfirmationKind:
     return "selected" if split is Split.SELECT else "reported"
 
 
-def _work_to_json(timings: Timings | None, worker: str) -> dict[str, Any]:
-    times = None if timings is None else [timings.merge_s, timings.forward_s, timings.other_s]
-    return {"timings": times, "worker": worker}
+def _provenance_to_json(provenance: Provenance) -> dict[str, Any]:
+    times = provenance.timings
+    body: dict[str, Any] = {
+        "timings": None if times is None else [times.merge_s, times.forward_s, times.other_s],
+        "worker": provenance.worker,
+    }
+    if provenance.engine:
+        body["engine"] = dict(provenance.engine)
+    if provenance.cached:
+        body["cached"] = True
+    return body
 
 
 def outcome_from_entry(entry: Entry, blobs: Mapping[str, bytes]) -> Outcome:
@@ -242,6 +258,49 @@ def outcome_from_entry(entry: Entry, blobs: Mapping[str, bytes]) -> Outcome:
         for key, score in entry.outcome.scores.items()
     }
     return Scored(entry.candidate, scores)
+
+
+def known_from_row(event: Row[Any]) -> Known:
+    """Where an event with scores is, and how they came to be."""
+    provenance = Provenance(event.body["worker"], engine=event.body["engine"], cached=True)
+    return Known(event.search_id, event.ordinal, provenance)
+
+
+def survey_to_body(surveyed: Surveyed) -> dict[str, Any]:
+    """What of a survey is in its event; the rest has tables of its own."""
+    body: dict[str, Any] = {
+        "warnings": [{"field": field, "message": text} for field, text in surveyed.warnings],
+        "diagnoses": [asdict(one) for one in surveyed.diagnoses],
+        "draws": [asdict(draw) for draw in surveyed.draws],
+    }
+    if surveyed.models:
+        body["models"] = dict(surveyed.models)
+    if surveyed.calibration is not None:
+        body["engine"] = dict(surveyed.calibration.fingerprint)
+        body["noise"] = {
+            key: {"count": noise.count, "largest": number(noise.largest), "flips": noise.flips}
+            for key, noise in surveyed.calibration.noise.items()
+        }
+    return body
+
+
+def documents_to_columns(documents: Documents) -> dict[str, Any]:
+    """A row of the table of documents but for its search."""
+    rows = [
+        [one.index, one.digest, *((one.question, one.answer) if place < _TOLD else ("", ""))]
+        for place, one in enumerate(documents.documents)
+    ]
+    return {
+        "task": documents.task,
+        "split": documents.split.value,
+        "documents": zlib.compress(json.dumps(rows, ensure_ascii=False).encode()),
+    }
+
+
+def documents_from_columns(row: Row[Any]) -> Documents:
+    """The inverse, but for the texts of examples beyond the first thousands."""
+    rows = json.loads(zlib.decompress(row.documents))
+    return Documents(row.task, Split(row.split), tuple(Document(*fields) for fields in rows))
 
 
 def submission_to_columns(submission: Submission) -> dict[str, Any]:

@@ -8,6 +8,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
+from evals.fingerprint import Fingerprint
+from evals.suite import Split
 from search.layout import Layout
 from search.outcome import Candidate
 from search.spec import SearchSpec
@@ -102,7 +107,11 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A candidate and what came of it so far; ``outcome`` is None while it is pending."""
+    """A candidate and what came of it so far; ``outcome`` is None while it is pending.
+
+    ``engine`` is the fingerprint of what scored it; ``cached`` says that it was not scored again,
+    because the score was known.
+    """
 
     candidate: Candidate
     digest: str
@@ -110,6 +119,49 @@ class Entry:
     outcome: Event | None = None
     timings: Timings | None = None
     worker: str | None = None
+    engine: Fingerprint = field(default_factory=dict)
+    cached: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """How scores came to be.
+
+    Args:
+        worker: that evaluated.
+        timings: of the evaluation, where there was one.
+        engine: fingerprint of what scored; empty where nothing was.
+        key: by which `Store.known` finds these scores again; None keeps them from being found.
+        cached: they were found so.
+    """
+
+    worker: str
+    timings: Timings | None = None
+    engine: Fingerprint = field(default_factory=dict)
+    key: str | None = None
+    cached: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Which candidate of which search has scores that were asked for.
+
+    ``provenance`` is that of whoever uses them again.
+    """
+
+    search_id: str
+    ordinal: int
+    provenance: Provenance
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Line:
+    """Per-example scores (n,) of one candidate on one split; higher is better."""
+
+    ordinal: int
+    split: Split
+    objective: str
+    scores: NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ import secrets
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,21 +18,45 @@ from sqlalchemy.exc import IntegrityError
 
 from api.store import codec
 from api.store.database import Database
-from api.store.records import Entry, Event, EventKind, Head, Search, Submission
+from api.store.records import (
+    Entry,
+    Event,
+    EventKind,
+    Head,
+    Known,
+    Line,
+    Provenance,
+    Search,
+    Submission,
+)
 from api.store.tables import (
     IS_NOTE,
     IS_OUTCOME,
     candidates,
+    documents,
     events,
     examples,
     leases,
+    score_keys,
     searches,
     surveys,
 )
+from evals.harness import Documents
 from evals.suite import Split
 from search.geometry import Geometry
 from search.outcome import Candidate, Confirmation, HeldOut, Outcome, Score, Scored, Scores
-from workers.messages import Surveyed, Timings
+from workers.messages import Surveyed
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """What one event says of a candidate on a split, beside its body."""
+
+    search_id: str
+    ordinal: int
+    split: Split
+    scores: Scores
+    key: str | None
 
 
 class UnknownSearch(LookupError):
@@ -190,9 +214,7 @@ class Store:
 
     # The log
 
-    def record(
-        self, search_id: str, outcome: Outcome, *, timings: Timings | None, worker: str
-    ) -> int | None:
+    def record(self, search_id: str, outcome: Outcome, provenance: Provenance) -> int | None:
         """Write an outcome and its per-example scores; the first report of a candidate wins.
 
         Returns:
@@ -201,12 +223,38 @@ class Store:
         Raises:
             LookupError: the candidate was never enqueued.
         """
-        ordinal = outcome.candidate.ordinal
-        kind, body = codec.outcome_to_columns(outcome, timings=timings, worker=worker)
+        kind, body = codec.outcome_to_columns(outcome, provenance)
         scores = outcome.scores if isinstance(outcome, Scored) else {}
-        blobs = codec.examples_to_rows(search_id, ordinal, Split.SEARCH, scores)
+        measured = _Measured(
+            search_id, outcome.candidate.ordinal, Split.SEARCH, scores, provenance.key
+        )
+        return self._record(measured, kind, body, IS_OUTCOME)
+
+    def record_confirmation(
+        self, search_id: str, confirmation: Confirmation, provenance: Provenance
+    ) -> int | None:
+        """Write a candidate's scores on the select or the report split; the first report wins.
+
+        Returns:
+            its seq, or None when the candidate was confirmed on this split before.
+
+        Raises:
+            LookupError: the candidate was never enqueued.
+        """
+        kind, body = codec.confirmation_to_columns(confirmation, provenance)
+        scores = confirmation.scores if isinstance(confirmation, HeldOut) else {}
+        ordinal, split = confirmation.candidate.ordinal, confirmation.split
+        measured = _Measured(search_id, ordinal, split, scores, provenance.key)
+        return self._record(measured, kind, body, and_(IS_NOTE, events.c.kind == kind))
+
+    def _record(
+        self, measured: _Measured, kind: EventKind, body: Mapping[str, Any], like: Any
+    ) -> int | None:
+        """Write an event with its examples, unless there is one ``like`` it."""
+        search_id, ordinal, split = measured.search_id, measured.ordinal, measured.split
+        blobs = codec.examples_to_rows(search_id, ordinal, split, measured.scores)
         earlier = select(events.c.seq).where(
-            events.c.search_id == search_id, events.c.ordinal == ordinal, IS_OUTCOME
+            events.c.search_id == search_id, events.c.ordinal == ordinal, like
         )
 
         def write(connection: Connection) -> int | None:
@@ -216,42 +264,15 @@ class Store:
             connection.execute(_new_event(search_id, seq, kind, body, ordinal=ordinal))
             if blobs:
                 connection.execute(insert(examples), blobs)
+            if measured.key is not None:
+                row = {"search_id": search_id, "ordinal": ordinal, "split": split.value}
+                connection.execute(insert(score_keys).values(**row, key=measured.key))
             return seq
 
         try:
             return self._database.write(write)
         except IntegrityError:
             raise LookupError(f"candidate {ordinal} of {search_id} was never enqueued") from None
-
-    def record_confirmation(
-        self, search_id: str, confirmation: Confirmation, *, timings: Timings | None, worker: str
-    ) -> int | None:
-        """Write a candidate's scores on the select or the report split; the first report wins.
-
-        Returns:
-            its seq, or None when the candidate was confirmed on this split before.
-        """
-        ordinal, split = confirmation.candidate.ordinal, confirmation.split
-        kind, body = codec.confirmation_to_columns(confirmation, timings=timings, worker=worker)
-        scores = confirmation.scores if isinstance(confirmation, HeldOut) else {}
-        blobs = codec.examples_to_rows(search_id, ordinal, split, scores)
-        earlier = select(events.c.seq).where(
-            events.c.search_id == search_id,
-            events.c.ordinal == ordinal,
-            events.c.kind == kind,
-            IS_NOTE,
-        )
-
-        def write(connection: Connection) -> int | None:
-            seq = _next_seq(connection, search_id)
-            if connection.scalar(earlier) is not None:
-                return None
-            connection.execute(_new_event(search_id, seq, kind, body, ordinal=ordinal))
-            if blobs:
-                connection.execute(insert(examples), blobs)
-            return seq
-
-        return self._database.write(write)
 
     def restore(self, search_id: str, outcomes: Sequence[Outcome]) -> None:
         """Write candidates with their outcomes, all in one transaction, into an empty log."""
@@ -262,7 +283,7 @@ class Store:
         for seq, outcome in enumerate(outcomes, start=1):
             columns = codec.candidate_to_columns(outcome.candidate)
             key = {"search_id": search_id, "ordinal": columns["ordinal"]}
-            kind, body = codec.outcome_to_columns(outcome, timings=None, worker="restored")
+            kind, body = codec.outcome_to_columns(outcome, Provenance("restored"))
             rows.append({**key, **columns, "created_at": at})
             log.append({**key, "seq": seq, "kind": kind, "body": body, "created_at": at})
             if isinstance(outcome, Scored):
@@ -283,12 +304,11 @@ class Store:
             "sha256": surveyed.sha256,
             "geometry": codec.pack_geometry(surveyed.geometry),
         }
-        warnings = [{"field": field, "message": text} for field, text in surveyed.warnings]
-        body = {
-            "warnings": warnings,
-            "diagnoses": [asdict(one) for one in surveyed.diagnoses],
-            "draws": [asdict(draw) for draw in surveyed.draws],
-        }
+        body = codec.survey_to_body(surveyed)
+        asked = [
+            {"search_id": search_id, **codec.documents_to_columns(one)}
+            for one in surveyed.documents
+        ]
         earlier = select(surveys.c.search_id).where(surveys.c.search_id == search_id)
 
         def write(connection: Connection) -> int | None:
@@ -296,6 +316,8 @@ class Store:
             if connection.scalar(earlier) is not None:
                 return None
             connection.execute(insert(surveys).values(row))
+            if asked:
+                connection.execute(insert(documents), asked)
             connection.execute(_new_event(search_id, seq, "surveyed", body))
             return seq
 
@@ -423,7 +445,61 @@ class Store:
             for key, score in event.scores.items()
         }
 
+    def ledger(
+        self, search_id: str, ordinals: Sequence[int], split: Split | None
+    ) -> Iterator[Line]:
+        """Per-example scores of some candidates, by ordinal, split and objective."""
+        if isinstance(ordinals, range):
+            chosen = examples.c.ordinal.between(ordinals.start, ordinals.stop - 1)
+        else:
+            chosen = examples.c.ordinal.in_(ordinals)
+        query = select(examples).where(examples.c.search_id == search_id, chosen)
+        if split is not None:
+            query = query.where(examples.c.split == split.value)
+        order = (examples.c.ordinal, examples.c.split, examples.c.objective)
+        for row in self._all(query.order_by(*order)):
+            scores = codec.unpack_examples(row.scores)
+            yield Line(row.ordinal, Split(row.split), row.objective, scores)
+
+    def known(self, key: str) -> Known | None:
+        """Whose scores were recorded with this key, in whichever search; the oldest of equals."""
+        found = select(score_keys).where(score_keys.c.key == key)
+        found = found.order_by(score_keys.c.search_id, score_keys.c.ordinal).limit(1)
+
+        def read(connection: Connection) -> Known | None:
+            row = connection.execute(found).first()
+            if row is None:
+                return None
+            split = Split(row.split)
+            searched = split is Split.SEARCH
+            kind = "scored" if searched else codec.confirmation_kind(split)
+            event = select(events).where(
+                events.c.search_id == row.search_id,
+                events.c.ordinal == row.ordinal,
+                events.c.kind == kind,
+                IS_OUTCOME if searched else IS_NOTE,
+            )
+            return codec.known_from_row(connection.execute(event).one())
+
+        return self._database.read(read)
+
     # The survey
+
+    def documents(self, search_id: str, split: Split | None = None) -> list[Documents]:
+        """What the survey found the tasks to ask, by task; on all splits if none is named."""
+        query = select(documents).where(documents.c.search_id == search_id)
+        if split is not None:
+            query = query.where(documents.c.split == split.value)
+        rows = self._all(query.order_by(documents.c.task, documents.c.split))
+        return [codec.documents_from_columns(row) for row in rows]
+
+    def survey(self, search_id: str) -> Event | None:
+        """The event of the survey; None before it."""
+        query = select(events).where(
+            events.c.search_id == search_id, IS_NOTE, events.c.kind == "surveyed"
+        )
+        rows = self._all(query.order_by(events.c.seq).limit(1))
+        return codec.event_from_columns(rows[0]) if rows else None
 
     def geometry(self, search_id: str) -> Geometry | None:
         """What the survey measured."""

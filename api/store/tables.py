@@ -126,6 +126,30 @@ examples = Table(
     ),
 )
 
+# What the per-example scores of a task on a split are about, in their order.
+documents = Table(
+    "documents",
+    metadata,
+    Column("search_id", ForeignKey("searches.id"), primary_key=True),
+    Column("task", String(255), primary_key=True),
+    Column("split", String(16), primary_key=True),
+    Column("documents", LargeBinary, nullable=False),
+)
+
+# Where a score is found again by all that it depends on: see `api.cache`.
+score_keys = Table(
+    "score_keys",
+    metadata,
+    Column("search_id", String(32), primary_key=True),
+    Column("ordinal", Integer, primary_key=True, autoincrement=False),
+    Column("split", String(16), primary_key=True),
+    Column("key", String(64), nullable=False, index=True),
+    ForeignKeyConstraint(
+        ["search_id", "ordinal"],
+        ["candidates.search_id", "candidates.ordinal"],
+    ),
+)
+
 surveys = Table(
     "surveys",
     metadata,

@@ -4,6 +4,7 @@ Everything untyped of lm-eval stays in here.
 """
 
 from evals.harness.aggregation import Measured
+from evals.harness.documents import Document, Documents
 from evals.harness.draws import Drawn, draw
 from evals.harness.library import OWN_TASKS, Library
 from evals.harness.loading import Loaded, load
@@ -22,6 +23,8 @@ from evals.harness.task import Task
 __all__ = [
     "OWN_TASKS",
     "RESAMPLES",
+    "Document",
+    "Documents",
     "Drawn",
     "Library",
     "Loaded",

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from transformers import PreTrainedTokenizerBase
 
+from evals.harness.documents import Documents
 from evals.harness.loading import load
 from evals.harness.task import Task
 from evals.suite import Draw, Split, Suite
@@ -13,10 +14,14 @@ from evals.suite import Draw, Split, Suite
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """Draws by task and split, and (field, message) pairs of what is worth knowing of them."""
+    """Draws by task and split, and (field, message) pairs of what is worth knowing of them.
+
+    ``documents`` are the examples themselves, by task and split.
+    """
 
     draws: tuple[Draw, ...]
     warnings: tuple[tuple[str, str], ...]
+    documents: tuple[Documents, ...] = ()
 
 
 def draw(suite: Suite, tokenizer: PreTrainedTokenizerBase) -> Drawn:
@@ -39,7 +44,12 @@ def draw(suite: Suite, tokenizer: PreTrainedTokenizerBase) -> Drawn:
         for split, task in zip((Split.SELECT, Split.REPORT), held_out, strict=True)
         if (text := _shared(searched, task, split))
     ]
-    return Drawn(draws, tuple(warnings))
+    documents = tuple(
+        Documents(task.name, split, tuple(task.documents))
+        for split, tasks in by_split.items()
+        for task in tasks
+    )
+    return Drawn(draws, tuple(warnings), documents)
 
 
 def _shared(searched: Task, other: Task, split: Split) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate, pairwise
 from typing import Any
 
 from evals.drawing import Content, digest
 from evals.harness.aggregation import Measured, aggregated
 from evals.harness.building import lm_eval_task, task_faults
 from evals.harness.choices import Choices
+from evals.harness.documents import Document, document_of
 from evals.harness.examples import ChatTemplate, Example, content_of, examples_of, request_of
 from evals.harness.spellings import in_full, spellings
 from evals.requests import Answer, Request, Response, Unscorable
@@ -56,10 +58,16 @@ class Task:
 
     @property
     def digest(self) -> str:
-        """sha256 of the examples in their order, what may be shown before them, and the file."""
+        """sha256 of the examples in their order, what may be shown before them, and the file.
+
+        And of the Python beside the file.
+        """
         said = {key: value for key, value in self._file.raw.items() if key != "dataset_kwargs"}
         shots = self.lm_eval_task.fewshot_docs() if self.lm_eval_task.config.num_fewshot else None
-        return digest([said, list(shots or ()), *(e.document for e in self.examples)])
+        python = [
+            p.read_text(errors="replace") for p in sorted(self._file.path.parent.glob("*.py"))
+        ]
+        return digest([said, python, list(shots or ()), *(e.document for e in self.examples)])
 
     @property
     def contents(self) -> list[Content]:
@@ -69,6 +77,20 @@ class Task:
     def __len__(self) -> int:
         """Number of examples."""
         return len(self.examples)
+
+    @property
+    def documents(self) -> list[Document]:
+        """The examples in their order, as people know them."""
+        return [
+            document_of(self.lm_eval_task, one.document, one.asked, self.requests[place.start])
+            for one, place in zip(self.examples, self.places, strict=True)
+        ]
+
+    @property
+    def places(self) -> list[range]:
+        """Which of the requests are about each example."""
+        ends = [0, *accumulate(len(example.asked) for example in self.examples)]
+        return [range(start, stop) for start, stop in pairwise(ends)]
 
     def measure(self, responses: Sequence[Response], metrics: Sequence[str]) -> dict[str, Measured]:
         """Metrics of the model that gave these responses, one to each request.

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -271,6 +272,20 @@ def test_adapters_are_downloaded_as_such(run: Run, store: Store, url: str, tmp_p
     assert (tmp_path / "exact" / "config.json").is_file()
     code, _, err = run(*arguments, "--rank", 8, "--out", tmp_path / "none")
     assert (code, "--adapter" in err) == (2, True)
+
+
+def test_every_examples_score_is_downloaded_as_a_file(
+    run: Run, url: str, store: Store, tmp_path: Path
+) -> None:
+    search_id, file = recorded(store), tmp_path / "examples.parquet"
+    chosen = ("--candidate", 3, "--candidate", 4, "--split", "search", "--server", url)
+    code, printed, _ = run("examples", search_id, "--out", file, *chosen)
+    assert (code, printed) == (0, f"{file.stat().st_size} bytes in {file}\n")
+    rows = pq.read_table(file).to_pylist()
+    assert {row["candidate"] for row in rows} == {3, 4}
+    assert {row["score"] for row in rows if row["metric"] == "acc"} <= {0.0, 1.0}
+    assert run("examples", "nope", "--out", tmp_path / "no.parquet", "--server", url)[0] == 2
+    assert [path.name for path in tmp_path.glob("*.parquet*")] == [file.name]
 
 
 def test_every_command_speaks_json(run: Run, url: str, spec: Path, tmp_path: Path) -> None:

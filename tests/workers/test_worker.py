@@ -89,6 +89,66 @@ def test_a_merge_that_overflows_is_rejected_and_the_next_one_scored(zoo: Zoo, su
     evaluated(worker, zoo, suite, AVERAGE)
 
 
+def test_a_merge_that_is_finite_and_broken_is_rejected_before_it_is_scored(
+    zoo: Zoo, suite: Suite
+) -> None:
+    worker, nonsense = Worker(), mixture(("p0", "p1"), (40.0, -30.0))
+    reason = rejected(worker, zoo, suite, nonsense).reason
+    assert reason.startswith("the merge lost its language: ")
+    assert rejected(Worker(), zoo, suite, nonsense).reason == reason, "whoever is asked first"
+    result = worker.run(Job("j", zoo, Evaluate(nonsense, suite, gated=False)))
+    assert isinstance(result, Evaluated), "what others are compared with is scored all the same"
+
+
+def test_the_gate_changes_no_score(zoo: Zoo, suite: Suite) -> None:
+    ungated = Worker().run(Job("j", zoo, Evaluate(AVERAGE, suite, gated=False)))
+    assert isinstance(ungated, Evaluated)
+    assert evaluated(Worker(), zoo, suite, AVERAGE).scores == ungated.scores
+
+
+def test_scores_say_which_engine_they_are_of(zoo: Zoo, suite: Suite) -> None:
+    engine = evaluated(Worker(), zoo, suite, AVERAGE).fingerprint
+    assert engine == evaluated(Worker(), zoo, suite, mixture(("p0",), (1.0,))).fingerprint
+    assert engine["torch"] == torch.__version__
+    assert (engine["dtype"], engine["threads"]) == ("float32", "1")
+    half = evaluated(Worker(), replace(zoo, dtype="bfloat16"), suite, AVERAGE).fingerprint
+    assert half == {**engine, "dtype": "bfloat16", "plan": half["plan"]}
+
+
+def test_a_survey_tells_what_will_be_asked_and_how_exactly(zoo: Zoo, suite: Suite) -> None:
+    surveyed = Worker().run(Job("s", zoo, Survey(needs_geometry=False, suite=suite)))
+    assert isinstance(surveyed, Surveyed)
+    counts = {(one.task, one.split): len(one.documents) for one in surveyed.documents}
+    assert counts == {(draw.task, draw.split): draw.count for draw in surveyed.draws}
+    assert counts["tiny_choice", Split.SEARCH] == 12
+    choice = surveyed.documents[0].documents
+    assert sorted(one.index for one in choice) == list(range(12))
+    assert all(len(one.question) == 8 and len(one.answer) == 3 for one in choice)
+    found = surveyed.calibration
+    assert found is not None
+    assert found.fingerprint == evaluated(Worker(), zoo, suite, AVERAGE).fingerprint
+    assert set(found.noise) == {"tiny_choice/acc", "tiny_text/bits_per_byte"}
+    assert all(noise.count == 12 and noise.largest < 1e-5 for noise in found.noise.values())
+
+
+def test_the_digest_of_a_model_changes_with_whatever_a_score_may_depend_on(
+    tmp_path: Path,
+) -> None:
+    def digests(zoo: Zoo) -> dict[str, str]:
+        surveyed = Worker().run(Job("s", zoo, Survey(needs_geometry=False)))
+        assert isinstance(surveyed, Surveyed)
+        return surveyed.models
+
+    first, same = make_zoo(tmp_path / "1"), make_zoo(tmp_path / "2")
+    before = digests(first)
+    assert digests(same) == before
+    assert len(set(before.values())) == 3
+    config = Path(first.base) / "generation_config.json"
+    config.write_text(config.read_text().replace("{", '{"repetition_penalty": 1.1,', 1))
+    after = digests(first)
+    assert {name for name in before if after[name] != before[name]} == {"base"}
+
+
 def test_a_bug_rejects_one_candidate_and_is_logged_with_its_traceback(
     zoo: Zoo, suite: Suite, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -15,9 +15,12 @@ from api.schemas import (
     CheckpointState,
     CheckpointView,
     ComparisonView,
+    DuelView,
     EventView,
+    ExampleView,
     FileView,
     GainView,
+    NoiseView,
     ObjectiveView,
     OriginView,
     Progress,
@@ -25,6 +28,7 @@ from api.schemas import (
     ScoreView,
     SearchDetail,
     SearchView,
+    SideBySideView,
     SplitView,
     State,
     TimingsView,
@@ -233,7 +237,31 @@ class FakeSearch:
                 )
                 for candidate in self.candidates()[: len(_CORNERS)]
             ],
+            noise={
+                objective.key: NoiseView(count=16, largest=2.5e-7, flips=0)
+                for objective in self.objectives
+            },
         )
+
+    def compare(self, ordinal: int, baseline: int) -> SideBySideView:
+        """Whatever the scores, every example of the first objective is won and all others tied."""
+        won = [
+            ExampleView(
+                example=n,
+                document=f"{n:016x}",
+                question=f"What is {n} plus {n}? {self.hostile}".strip(),
+                answer=f"{2 * n} {self.hostile}".strip(),
+                score=1.0,
+                baseline_score=0.0,
+            )
+            for n in range(20)
+        ]
+        duels = [
+            DuelView(key=objective.key, wins=0, losses=0, ties=200, won=[], lost=[])
+            for objective in self.objectives
+        ]
+        duels[0] = DuelView(key=duels[0].key, wins=150, losses=0, ties=50, won=won, lost=[])
+        return SideBySideView(ordinal=ordinal, baseline=baseline, split="search", objectives=duels)
 
     def _point(self, candidate: CandidateView) -> list[float]:
         return [
@@ -274,6 +302,7 @@ class FakeSearch:
             recipe=recipe,
             mergekit=None if self.form == "segments" else _mergekit(recipe),
             can_be_adapter=self.form == "blocks",
+            engine={"torch": "2.13.0", "dtype": "float32", "device": "a processor", "plan": "p"},
         )
         self._details.append(detail)
         self._measure()

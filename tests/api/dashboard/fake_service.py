@@ -33,6 +33,7 @@ from api.schemas import (
     ParameterView,
     SearchDetail,
     SearchPage,
+    SideBySideView,
     TaskView,
     Validation,
 )
@@ -240,6 +241,12 @@ def _candidates(app: FastAPI, service: FakeService) -> None:
         if found is None:
             raise HTTPException(404)
         return found
+
+    @app.get("/v1/searches/{identity}/candidates/{ordinal}/comparison")
+    async def comparison(identity: str, ordinal: int, baseline: int, split: str) -> SideBySideView:
+        if split != "search":
+            raise HTTPException(404)
+        return _find(service, identity).compare(ordinal, baseline)
 
     @app.get("/v1/searches/{identity}/front")
     async def front(identity: str) -> FrontView:

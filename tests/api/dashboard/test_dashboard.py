@@ -93,6 +93,7 @@ def test_a_click_on_a_point_selects_it_in_every_panel(
     watched_page.goto(f"{address}/#/searches/{search.id}?x=nm_facts/acc&y=nm_arith/acc")
     points = watched_page.locator(walk.POINTS)
     expect(points.first).to_be_attached()
+    points.last.scroll_into_view_if_needed()
     place = points.last.bounding_box()
     assert place is not None
     watched_page.mouse.click(place["x"] + place["width"] / 2, place["y"] + place["height"] / 2)
@@ -207,6 +208,41 @@ def test_what_the_survey_found_is_told(
     assert watch.complaints == []
 
 
+def test_examples_that_are_won_and_lost_are_shown_with_their_text(
+    watched_page: Page, watch: Watch, service: FakeService, address: str
+) -> None:
+    search = service.add(spec())
+    watched_page.goto(f"{address}/#/searches/{search.id}?candidate=20")
+    panel = watched_page.locator(".panel-examples")
+    panel.get_by_text("Examples won and lost").click()
+    panel.get_by_label("Against").select_option("arith")
+    expect(panel.locator("> details > summary")).to_have_text("Examples won and lost against arith")
+    duels = panel.locator(".duel")
+    expect(duels).to_have_count(4)
+    expect(duels.first).to_contain_text("150 won, 0 lost, 50 equal")
+    expect(duels.nth(3)).to_contain_text("less is better")
+    duels.first.get_by_text("Won (the clearest 20 of 150)").click()
+    expect(duels.first.locator("li").nth(3)).to_contain_text("What is 3 plus 3?")
+    expect(duels.first.locator("li").nth(3)).to_contain_text("example 3 · 1 against 0")
+    watched_page.goto(f"{address}/#/searches/{search.id}?candidate=21")
+    expect(watched_page.get_by_role("heading", name="Candidate #21")).to_be_visible()
+    expect(panel.locator("> details > summary")).to_have_text("Examples won and lost against arith")
+    assert watch.complaints == []
+
+
+def test_what_the_numbers_are_worth_is_told(
+    watched_page: Page, watch: Watch, service: FakeService, address: str
+) -> None:
+    search = service.add(spec())
+    watched_page.goto(f"{address}/#/searches/{search.id}?candidate=20")
+    watched_page.get_by_text("Noise floor").click()
+    floor = watched_page.get_by_text("nm_arith · acc: up to 2.5e-7 on 16 examples")
+    expect(floor).to_be_visible()
+    engine = watched_page.locator(".facts").get_by_text("torch 2.13.0, float32, a processor, p")
+    expect(engine).to_be_visible()
+    assert watch.complaints == []
+
+
 def test_segments_are_drawn_at_their_size(
     watched_page: Page, watch: Watch, service: FakeService, address: str
 ) -> None:
@@ -315,6 +351,10 @@ def test_names_that_look_like_markup_stay_text(
     expect(watched_page.locator(".panel-front .ytitle")).to_contain_text(text[:8])
     for chart in watched_page.locator("figure.chart:visible").all():
         chart.get_by_text("Show as table").click()
+    panel = watched_page.locator(".panel-examples")
+    panel.get_by_text("Examples won and lost").click()
+    panel.get_by_text("Won (the clearest").click()
+    expect(panel.locator("q").first).to_contain_text(text[:40])
     for planted in PLANTED:
         assert watched_page.locator(f"main {planted}").count() == 0, planted
     assert watch.complaints == []

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from api.rebuild import suite as suite_of
-from api.store import IdempotencyConflict, Store, UnknownSearch
+from api.store import IdempotencyConflict, Provenance, Store, UnknownSearch
 from evals.suite import Split
 from search.outcome import Candidate, Infeasible, Origin, Score, Scored
 from search.recipe import mixture
@@ -118,7 +118,7 @@ def test_candidates_page_by_ordinal_and_pending_ones_can_be_asked_for(
     for ordinal in range(5):
         store.enqueue(search_id, candidate(ordinal))
     for ordinal in (0, 3):
-        store.record(search_id, scored(candidate(ordinal)), timings=TIMINGS, worker="w")
+        store.record(search_id, scored(candidate(ordinal)), Provenance("w", TIMINGS))
     page = store.candidates(search_id, after=1, limit=2)
     assert [entry.candidate.ordinal for entry in page] == [2, 3]
     pending = store.candidates(search_id, pending=True)
@@ -136,7 +136,7 @@ def test_an_outcome_comes_back_to_the_bit(store: Store, search_id: str) -> None:
         },
     )
     store.enqueue(search_id, given.candidate)
-    assert store.record(search_id, given, timings=TIMINGS, worker="w1") == 1
+    assert store.record(search_id, given, Provenance("w1", TIMINGS)) == 1
     assert store.outcomes(search_id, 0, 10) == [given]
     back = store.examples(search_id, 0, Split.SEARCH)
     assert back["add/score"].tobytes() == examples.tobytes()
@@ -151,7 +151,7 @@ def test_an_outcome_comes_back_to_the_bit(store: Store, search_id: str) -> None:
 def test_an_infeasible_candidate_keeps_its_reason(store: Store, search_id: str) -> None:
     store.enqueue(search_id, candidate(0))
     outcome = Infeasible(candidate(0), 'not finite: "model.norm"\u0000\U0001f600')
-    store.record(search_id, outcome, timings=None, worker="w")
+    store.record(search_id, outcome, Provenance("w"))
     assert store.outcomes(search_id, 0, 1) == [outcome]
     assert store.examples(search_id, 0, Split.SEARCH) == {}
 
@@ -159,9 +159,9 @@ def test_an_infeasible_candidate_keeps_its_reason(store: Store, search_id: str) 
 def test_a_second_report_of_a_candidate_is_ignored(store: Store, search_id: str) -> None:
     store.enqueue(search_id, candidate(0))
     first = scored(candidate(0))
-    assert store.record(search_id, first, timings=TIMINGS, worker="w1") == 1
+    assert store.record(search_id, first, Provenance("w1", TIMINGS)) == 1
     second = Infeasible(candidate(0), "too late")
-    assert store.record(search_id, second, timings=None, worker="w2") is None
+    assert store.record(search_id, second, Provenance("w2")) is None
     assert store.outcomes(search_id, 0, 1) == [first]
     assert len(store.events(search_id)) == 1
 
@@ -170,7 +170,7 @@ def test_an_outcome_of_a_candidate_that_was_never_committed_is_refused(
     store: Store, search_id: str
 ) -> None:
     with pytest.raises(LookupError, match="was never enqueued"):
-        store.record(search_id, scored(candidate(0)), timings=TIMINGS, worker="w")
+        store.record(search_id, scored(candidate(0)), Provenance("w", TIMINGS))
     assert store.events(search_id) == []
 
 
@@ -181,7 +181,7 @@ def test_seq_has_no_gaps_and_no_doubles_however_many_write(store: Store, search_
     def write(ordinal: int) -> list[int | None]:
         outcome = scored(candidate(ordinal % 24))
         return [
-            store.record(search_id, outcome, timings=TIMINGS, worker="w"),
+            store.record(search_id, outcome, Provenance("w", TIMINGS)),
             store.append(search_id, "pause"),
         ]
 
@@ -228,7 +228,7 @@ def test_what_was_decided_from_an_old_log_is_not_written(store: Store, search_id
 def test_events_page_and_leave_outcomes_out_if_asked(store: Store, search_id: str) -> None:
     store.record_survey(search_id, Surveyed({"base/model": "ab"}, None))
     store.enqueue(search_id, candidate(0))
-    store.record(search_id, scored(candidate(0)), timings=TIMINGS, worker="w")
+    store.record(search_id, scored(candidate(0)), Provenance("w", TIMINGS))
     store.append(search_id, "extend", {"evaluations": 3})
     store.append(search_id, "checkpoint_requested", ordinal=0)
     log = store.events(search_id)
@@ -289,6 +289,6 @@ def test_two_searches_have_logs_of_their_own(store: Store, search_id: str) -> No
     for search in (search_id, other):
         store.enqueue(search, candidate(0))
     changed = replace(candidate(0), recipe=mixture(("add",), (1.0,)))
-    assert store.record(search_id, scored(candidate(0)), timings=TIMINGS, worker="w") == 1
-    assert store.record(other, scored(changed), timings=TIMINGS, worker="w") == 1
+    assert store.record(search_id, scored(candidate(0)), Provenance("w", TIMINGS)) == 1
+    assert store.record(other, scored(changed), Provenance("w", TIMINGS)) == 1
     assert [outcome.candidate for outcome in store.outcomes(search_id, 0, 9)] == [candidate(0)]

@@ -1,0 +1,113 @@
+"""Scores that are known already, found by all that they depend on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel
+
+from api.store import Known, Search, Store
+from evals import fingerprint
+from evals.fingerprint import Fingerprint
+from search.spec import BASE
+from workers.messages import Confirm, Evaluate
+
+# Told by what is in them, or of no consequence for a score.
+_NOT_CONTENT = {"recipe", "suite"}
+
+
+class Cache:
+    """Finds scores of one search among those of every search of the database.
+
+    What a score depends on: the recipe and all that is in the models that it names, the dtype, what
+    the tasks ask and how they score it, everything else that the job says, and the engine. The
+    engine is taken to be the one that surveyed the search; scores of another are not used, and not
+    missed: what is not known is measured.
+
+    Args:
+        store: the log.
+        search: for which.
+    """
+
+    def __init__(self, store: Store, search: Search) -> None:
+        self._store = store
+        self._search = search
+        self._survey: Mapping[str, Any] | None = None
+
+    def content(self, work: Evaluate | Confirm) -> str:
+        """sha256 of all that the scores of a job depend on but the engine.
+
+        Empty where the survey did not say: of a log that an older version began.
+        """
+        survey = self._read_survey()
+        if survey is None or "models" not in survey or "draws" not in survey:
+            return ""
+        split = str(work.suite.split)
+        asked = {one["task"]: one["digest"] for one in survey["draws"] if one["split"] == split}
+        named = sorted({BASE, *work.recipe.parents})
+        return _sha256(
+            {
+                "kind": type(work).__name__,
+                "recipe": work.recipe.canonical(),
+                "models": [(name, survey["models"][name]) for name in named],
+                "dtype": self._search.submission.zoo.dtype,
+                "tasks": [(o.task, o.metric, asked[o.task]) for o in work.suite.objectives],
+                "split": split,
+                "limit": work.suite.limit,
+                "more": {
+                    field.name: _plain(getattr(work, field.name))
+                    for field in fields(work)
+                    if field.name not in _NOT_CONTENT
+                },
+            }
+        )
+
+    def find(self, content: str) -> Known | None:
+        """What a job of this content came to before, with the engine of this search."""
+        survey = self._read_survey()
+        if not content or survey is None or "engine" not in survey:
+            return None
+        return self._store.known(score_key(content, survey["engine"]))
+
+    def _read_survey(self) -> Mapping[str, Any] | None:
+        if self._survey is None:
+            event = self._store.survey(self._search.id)
+            self._survey = None if event is None else event.body
+        return self._survey
+
+
+def score_key(content: str, engine: Fingerprint) -> str:
+    """What a score is found by."""
+    return _sha256([content, fingerprint.digest(engine)])
+
+
+def _sha256(document: object) -> str:
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _plain(value: object) -> object:
+    """A message as JSON, arrays as their digests: equal for equal messages, and for no others."""
+    match value:
+        case None | bool() | int() | float() | str():
+            return value.value if isinstance(value, Enum) else value
+        case np.ndarray():
+            bits = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
+            return [str(value.dtype), list(value.shape), bits]
+        case BaseModel():
+            return value.model_dump(mode="json")
+        case Mapping():
+            return [[_plain(key), _plain(inner)] for key, inner in sorted(value.items())]
+        case list() | tuple():
+            return [_plain(inner) for inner in value]
+        case _ if is_dataclass(value):
+            inner = {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+            return [type(value).__name__, inner]
+        case _:
+            raise TypeError(f"{type(value).__name__} is no part of a message")
