@@ -46,7 +46,7 @@ class Cache:
         Empty where the survey did not say: of a log that an older version began.
         """
         survey = self._read_survey()
-        if survey is None or "models" not in survey or "draws" not in survey:
+        if survey is None or not survey.get("models") or not survey.get("draws"):
             return ""
         split = str(work.suite.split)
         asked = {one["task"]: one["digest"] for one in survey["draws"] if one["split"] == split}

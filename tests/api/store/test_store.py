@@ -245,7 +245,7 @@ def test_what_a_survey_warns_of_is_in_its_event(store: Store, search_id: str) ->
     store.record_survey(search_id, Surveyed({"base/model": "ab"}, None, (warning,)))
     (event,) = store.events(search_id)
     warnings = [dict(zip(("field", "message"), warning, strict=True))]
-    assert event.body == {"warnings": warnings, "diagnoses": []}
+    assert event.body == {"warnings": warnings, "diagnoses": [], "draws": []}
 
 
 def test_heads_tell_the_newest_event_of_every_search(store: Store, search_id: str) -> None:
