@@ -42,7 +42,7 @@ def standard_error(score: Score) -> float:
     """
     if math.isfinite(score.stderr) or score.count < 2:
         return score.stderr
-    if not score.examples.min() <= score.value <= score.examples.max():
+    if not float(score.examples.min()) <= score.value <= float(score.examples.max()):
         return math.nan
     return float(score.examples.std(dtype=np.float64, ddof=1)) / math.sqrt(score.count)
 
