@@ -19,6 +19,7 @@ from evals.suite import Split, Suite
 from search.method import MethodDeclaration, one_of
 from search.outcome import Candidate, HeldOut, Infeasible, Scored, Scores, Unconfirmed
 from search.problems import Invalid, Problem
+from search.racing import Race
 from search.registry import UnknownName
 from search.run import SearchRun
 from workers.messages import (
@@ -241,12 +242,7 @@ class Attended:
         run = self._run = self._run or self._build()
         if self.progress.complete < run.needed(ordinal):
             return None
-        while run.absorbed < run.needed(ordinal):
-            stop = min(run.needed(ordinal), run.absorbed + _PAGE)
-            outcomes = self._store.outcomes(self.search.id, run.absorbed, stop)
-            with _blaming_the_optimizer(self.search):
-                for outcome in outcomes:
-                    run.absorb(outcome)
+        self._absorb(run, ordinal)
         with _blaming_the_optimizer(self.search):
             candidate = run.propose(ordinal, self._between(run.absorbed, ordinal))
         if not self._store.enqueue(self.search.id, candidate):
@@ -263,6 +259,15 @@ class Attended:
             entries = self._store.candidates(self.search.id, after=start - 1, limit=stop - start)
             self._window = deque(entry.candidate for entry in entries)
         return list(self._window)
+
+    def _absorb(self, run: SearchRun, ordinal: int) -> None:
+        """Exactly as much as the candidate at an ordinal follows from."""
+        while run.absorbed < run.needed(ordinal):
+            stop = min(run.needed(ordinal), run.absorbed + _PAGE)
+            outcomes = self._store.outcomes(self.search.id, run.absorbed, stop)
+            with _blaming_the_optimizer(self.search):
+                for outcome in outcomes:
+                    run.absorb(outcome)
 
     def _build(self) -> SearchRun:
         try:
@@ -293,8 +298,24 @@ class Attended:
         return self._assign(self._job_id("survey"), work, None)
 
     def _evaluate(self, candidate: Candidate) -> Evaluate:
-        gated = not candidate.origin.is_baseline
-        return Evaluate(candidate.recipe, self._suite(Split.SEARCH), gated=gated)
+        return Evaluate(
+            candidate.recipe,
+            self._suite(Split.SEARCH),
+            gated=not candidate.origin.is_baseline,
+            race=self._race(candidate.ordinal),
+        )
+
+    def _race(self, ordinal: int) -> Race | None:
+        """Against whom a candidate runs: what was known when it was proposed, and no more.
+
+        Candidates are assigned in ordinal order, those that were pending at a restart first: so
+        each finds the run where it was, and gets the very same race.
+        """
+        if not self.search.spec.racing:
+            return None
+        run = self._run = self._run or self._build()
+        self._absorb(run, ordinal)
+        return run.race(ordinal)
 
     def _export(self, job_id: str, ordinal: int, form: Form) -> Assignment:
         candidate = self._candidate(ordinal)
@@ -362,8 +383,8 @@ def write(store: Store, assignment: Assignment, report: Report) -> None:
     match report.result:
         case Surveyed() as surveyed:
             store.record_survey(search_id, surveyed)
-        case Evaluated(scores) as result if candidate is not None:
-            outcome = Scored(candidate, scores)
+        case Evaluated(scores, left_early=left_early) as result if candidate is not None:
+            outcome = Scored(candidate, scores, left_early)
             store.record(search_id, outcome, _measured(assignment, result, report.worker))
         case Confirmed(scores) as result if candidate is not None:
             held_out = HeldOut(candidate, _split(assignment), scores)

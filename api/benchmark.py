@@ -17,12 +17,13 @@ from api.settings import Settings
 from evals.playground import build
 from evals.suite import Split, Suite
 from search.recipe import Recipe, mixture
+from search.simulation import Setting, Summary, simulate, summarize
 from workers.bench.candidates import candidate_rows
 from workers.bench.memory import MEASURED, Peak, peak_table, peaks
 from workers.bench.merging import LINEAR, Speed, default_methods, speed_table, speeds
 from workers.bench.peer import Beside, Peer, beside, beside_table, mergekit_command
 from workers.bench.scoring import Scoring, score_paces
-from workers.bench.tables import Row, machine
+from workers.bench.tables import Row, columns, machine
 from workers.bench.zoo import SIZES, write_zoo
 from workers.merging.merge_method import methods
 from workers.messages import Zoo
@@ -48,6 +49,55 @@ def measure(settings: Settings, *, counts: Sequence[int]) -> list[Row]:
             for cost in costs(Path(folder), counts=counts)
         ]
     return rows
+
+
+def measure_racing(searches: int) -> list[tuple[Setting, Summary]]:
+    """Simulated searches, racing against flat scoring; see `search.simulation`."""
+    settings = [
+        Setting(correlation, spread) for spread in (0.02, 0.01, 0.04) for correlation in (0.0, 0.8)
+    ]
+    return [
+        (
+            setting,
+            summarize(
+                setting,
+                [simulate(setting, np.random.default_rng([0, n])) for n in range(searches)],
+            ),
+        )
+        for setting in settings
+    ]
+
+
+def racing_table(found: Sequence[tuple[Setting, Summary]]) -> str:
+    """A line for every setting; regrets in points, standard errors behind ±."""
+    header = (
+        "spread, points",
+        "correlation",
+        "regret flat",
+        "regret racing",
+        "ratio",
+        "examples",
+        "left early",
+        "of them as good",
+        "bias of report",
+        "coverage",
+    )
+    lines = [
+        (
+            f"{100 * setting.spread:g}",
+            f"{setting.correlation:g}",
+            f"{100 * s.flat:.2f}",
+            f"{100 * s.raced:.2f}",
+            f"{s.ratio:.2f} ± {s.ratio_error:.2f}",
+            f"{s.examples:,.0f} (most {s.most:,})",
+            f"{s.left:.0%}",
+            f"{s.wrongly:.1%}",
+            f"{100 * s.bias:.2f} ± {100 * s.bias_error:.2f}",
+            f"{s.coverage:.1%} ± {s.coverage_error:.1%}",
+        )
+        for setting, s in found
+    ]
+    return columns(header, lines)
 
 
 @dataclass(frozen=True, slots=True)

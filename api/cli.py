@@ -595,6 +595,24 @@ def bench(
         typer.echo("\n\n".join(texts))
 
 
+@bench_app.command("racing")
+def bench_racing(
+    searches: Annotated[int, typer.Option(help="Simulated for each line.", min=2)] = 400,
+    as_json: Json = False,
+) -> None:
+    """What scoring in rungs gains over flat scoring, simulated where the truth is known."""
+    from dataclasses import asdict
+
+    from api.benchmark import measure_racing, racing_table
+
+    found = measure_racing(searches)
+    if as_json:
+        lines = [{**asdict(setting), **asdict(summary)} for setting, summary in found]
+        _print({"racing": lines})
+    else:
+        typer.echo(racing_table(found))
+
+
 @bench_app.command("merge")
 def bench_merge(
     parameters: Annotated[

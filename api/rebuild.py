@@ -12,6 +12,7 @@ from search.geometry import Geometry
 from search.method import MethodDeclaration
 from search.optimizer import OptimizerClass, Task, optimizers
 from search.problems import Invalid, Problem
+from search.racing import Racing
 from search.registry import UnknownName
 from search.run import SearchRun, opening
 from search.space import SearchSpace
@@ -50,7 +51,20 @@ def build_run(
         seed=spec.seed,
         geometry=geometry,
     )
-    return SearchRun(start, optimizer(task, options), parallel=spec.budget.parallel, seed=spec.seed)
+    return SearchRun(
+        start,
+        optimizer(task, options),
+        parallel=spec.budget.parallel,
+        seed=spec.seed,
+        racing=_racing(spec, optimizer),
+    )
+
+
+def _racing(spec: SearchSpec, optimizer: OptimizerClass) -> Racing | None:
+    if spec.racing == 0 or optimizer.races_on == "nothing":
+        return None
+    weights = {objective.key: objective.weight for objective in spec.objectives}
+    return Racing(weights, error=spec.racing, on_preference=optimizer.races_on == "preference")
 
 
 def suite(search: Search, split: Split, draws: Sequence[Draw] = ()) -> Suite:

@@ -105,6 +105,8 @@ class CandidateView(View):
     """On the select split, of finalists and baselines."""
     reported: dict[str, ScoreView] = {}
     """On the report split, of the winner and the baselines."""
+    left_early: bool = False
+    """Whether it was shown to be behind before all examples: its scores are expectations."""
     reason: str | None = None
     timings: TimingsView | None = None
     worker: str | None = None

@@ -77,7 +77,7 @@ def candidate_table(
         if candidate.state == "infeasible":
             scores = [Text(candidate.reason or "infeasible").plain, *[""] * (len(objectives) - 1)]
         # Names come from users: never as markup.
-        cells = (str(candidate.ordinal), _origin(candidate), *scores)
+        cells = (str(candidate.ordinal), _origin(candidate) + _left(candidate), *scores)
         table.add_row(*(Text(cell) for cell in cells))
     return table
 
@@ -86,6 +86,13 @@ def _origin(candidate: CandidateView) -> str:
     if candidate.label.startswith("#"):
         return candidate.origin.move
     return candidate.label
+
+
+def _left(candidate: CandidateView) -> str:
+    """After how many examples it was behind, where it was."""
+    if not candidate.left_early:
+        return ""
+    return f", left at {max(score.count for score in candidate.scores.values())} examples"
 
 
 def front_table(search: SearchDetail, front: Sequence[CandidateView]) -> RenderableType:

@@ -125,6 +125,7 @@ def _candidate(entry: Entry, reading: Reading) -> dict[str, Any]:
         "scores": {} if outcome is None else score_views(outcome.scores, directions),
         "selected": score_views(selection.selected.get(candidate.ordinal, {}), directions),
         "reported": score_views(selection.reported.get(candidate.ordinal, {}), directions),
+        "left_early": entry.left_early,
         "reason": None if outcome is None else outcome.body.get("reason"),
         "timings": None
         if timings is None

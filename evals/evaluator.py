@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evals import harness
+from evals.climb import Climb, Ladder
 from evals.engine import Engine
 from evals.fingerprint import Fingerprint, fingerprint
 from evals.requests import Response, Unscorable
 from evals.sanity import Examination, Vitals
 from evals.suite import Split, Suite
 from search.outcome import Score, Scores
+from search.racing import Race, rungs, scored
 
 
 class Evaluator:
     """Scores the model as it is now, as often as its weights change.
 
-    Tasks are loaded and requests tokenized here, once.
+    Tasks are loaded and requests tokenized here, once; in rungs as well, when the first candidate
+    comes that runs a race.
 
     Args:
         model: stays where it is; its weights may be written over between two scorings.
@@ -30,6 +34,7 @@ class Evaluator:
     Attributes:
         forward_s: seconds that the last scoring, or look, spent in the model.
         fingerprint: of the engine.
+        left_early: whether the last candidate was behind in its race before all examples.
         higher_is_better: by objective key, of the metric's own sign.
 
     Raises:
@@ -44,6 +49,7 @@ class Evaluator:
         device: str = "cpu",
     ) -> None:
         self.forward_s = 0.0
+        self.left_early = False
         self._objectives = suite.objectives
         self._split = suite.split
         self._loaded = harness.load(suite, tokenizer)
@@ -56,15 +62,25 @@ class Evaluator:
             for objective in suite.objectives
         }
 
-    def score(self) -> Scores:
-        """Scores by objective.
+    def score(self, race: Race | None = None) -> Scores:
+        """Scores by objective, of all examples or of those seen when the race was lost.
+
+        A candidate that left early has the scores that all examples can be expected to give.
 
         Raises:
             Unscorable: when any of them is not finite.
         """
-        responses = self._engine.run(self._plan)
-        self.forward_s = self._engine.forward_s
-        return self._scores(responses)
+        self.left_early = False
+        if race is None:
+            responses = self._engine.run(self._plan)
+            self.forward_s = self._engine.forward_s
+            return self._scores(self._loaded, responses)
+        climb = Climb(self._ladder)
+        found, self.left_early = scored(
+            race, self._ladder.ends, lambda count: self._scores(*climb.first(count))
+        )
+        self.forward_s = climb.forward_s
+        return found
 
     def vitals(self) -> Vitals:
         """A short look at the model, before all of `score` is spent on it.
@@ -89,10 +105,19 @@ class Evaluator:
             for place in task.places:
                 asked = task.requests[place.start : place.stop]
                 responses += self._engine.run(self._engine.prepare(asked))
-        return self._scores(responses)
+        return self._scores(self._loaded, responses)
 
-    def _scores(self, responses: Sequence[Response]) -> Scores:
-        measured = self._loaded.measure(responses, self._objectives)
+    @cached_property
+    def _ladder(self) -> Ladder:
+        """One rung only where some metric does not move as the mean of its examples does."""
+        longest = max(map(len, self._loaded.tasks))
+        races = self._split is Split.SEARCH and all(
+            map(self._loaded.follows_its_examples, self._objectives)
+        )
+        return Ladder(self._loaded, self._engine, rungs(longest) if races else (longest,))
+
+    def _scores(self, loaded: harness.Loaded, responses: Sequence[Response]) -> Scores:
+        measured = loaded.measure(responses, self._objectives)
         return {
             key: _score_of(key, result, self._split, higher=self.higher_is_better[key])
             for key, result in measured.items()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,8 @@ from search.pareto import preference
 from search.registry import Registry
 from search.space import Genome, SearchSpace
 from search.spec import Objective, SearchSpec
+
+RacesOn = Literal["front", "preference", "nothing"]
 
 
 class Options(BaseModel):
@@ -69,6 +71,10 @@ class Task:
 class Optimizer(Protocol):
     """A search strategy.
 
+    ``races_on`` says who may leave early: on the front whoever is behind in every objective, on
+    preference whoever is behind in their weighted mean, and nobody where candidates are compared
+    example by example.
+
     ``ask`` is a pure function of what was told, the ordinal, the generator and the candidates that
     were proposed since: asking twice gives the same candidate, not asking changes nothing. ``tell``
     receives every outcome once, in ordinal order, including those of the opening. An infeasible
@@ -80,6 +86,7 @@ class Optimizer(Protocol):
     source: ClassVar[str]
     options: ClassVar[type[Options]]
     needs_geometry: ClassVar[bool]
+    races_on: ClassVar[RacesOn]
 
     def ask(
         self, ordinal: int, rng: np.random.Generator, pending: Sequence[Candidate] = (), /
@@ -98,6 +105,7 @@ class OptimizerClass(Protocol):
     source: str
     options: type[Options]
     needs_geometry: bool
+    races_on: RacesOn
 
     def __call__(self, task: Task, options: Any, /) -> Optimizer:
         """Set to work; ``options`` is an instance of the class's own ``options``."""

@@ -52,7 +52,8 @@ class Score:
     """One metric of one task; higher is better, whatever the metric.
 
     Args:
-        value: the aggregate, as lm-eval computes it (sign flipped for a minimized metric).
+        value: the aggregate, as lm-eval computes it (sign flipped for a minimized metric); of a
+            candidate that left early, what is expected of all examples.
         stderr: its standard error; NaN where lm-eval has none.
         count: number of examples.
         examples: (count,) float32, per example and higher is better.
@@ -91,12 +92,15 @@ class HeldOutLeak(TypeError):
 class Scored:
     """The candidate was merged and scored on search examples.
 
+    ``left_early``: it was shown to be behind before all examples; its scores are expectations.
+
     Raises:
         HeldOutLeak: some score is of other examples.
     """
 
     candidate: Candidate
     scores: Scores
+    left_early: bool = False
 
     def __post_init__(self) -> None:
         """Whatever is told to an optimizer comes through here."""

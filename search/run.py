@@ -8,6 +8,7 @@ import numpy as np
 
 from search.optimizer import Optimizer
 from search.outcome import Candidate, Origin, Outcome
+from search.racing import Race, Racing
 from search.recipe import Recipe, mixture
 from search.space import SearchSpace
 from search.spec import BASE
@@ -27,15 +28,23 @@ class SearchRun:
         optimizer: asked for all others.
         parallel: candidates in flight.
         seed: of the search.
+        racing: what candidates run against; None where all are scored on all examples.
     """
 
     def __init__(
-        self, opening: tuple[Candidate, ...], optimizer: Optimizer, *, parallel: int, seed: int
+        self,
+        opening: tuple[Candidate, ...],
+        optimizer: Optimizer,
+        *,
+        parallel: int,
+        seed: int,
+        racing: Racing | None = None,
     ) -> None:
         self._opening = opening
         self._optimizer = optimizer
         self._parallel = parallel
         self._seed = seed
+        self._racing = racing
         self.absorbed = 0
 
     def needed(self, ordinal: int) -> int:
@@ -49,11 +58,7 @@ class SearchRun:
             ordinal: of the candidate.
             pending: the candidates before it that are not absorbed yet, in order.
         """
-        if self.absorbed != self.needed(ordinal):
-            raise ValueError(
-                f"candidate {ordinal} follows from {self.needed(ordinal)} outcomes, "
-                f"and {self.absorbed} are absorbed"
-            )
+        self._check(ordinal)
         if [candidate.ordinal for candidate in pending] != list(range(self.absorbed, ordinal)):
             raise ValueError(f"candidate {ordinal} follows from all that were proposed before it")
         if ordinal < len(self._opening):
@@ -61,11 +66,30 @@ class SearchRun:
         rng = np.random.default_rng([self._seed, ordinal])
         return self._optimizer.ask(ordinal, rng, pending)
 
+    def race(self, ordinal: int) -> Race | None:
+        """What the candidate at an ordinal runs against; follows from what is absorbed.
+
+        None where it is to be scored on all examples, as the opening always is.
+        """
+        self._check(ordinal)
+        if self._racing is None or ordinal < len(self._opening):
+            return None
+        return self._racing.race()
+
+    def _check(self, ordinal: int) -> None:
+        if self.absorbed != self.needed(ordinal):
+            raise ValueError(
+                f"candidate {ordinal} follows from {self.needed(ordinal)} outcomes, "
+                f"and {self.absorbed} are absorbed"
+            )
+
     def absorb(self, outcome: Outcome) -> None:
         """Learn from the next outcome; they come in ordinal order."""
         if outcome.candidate.ordinal != self.absorbed:
             raise ValueError(f"expected outcome {self.absorbed}, got {outcome.candidate.ordinal}")
         self._optimizer.tell(outcome)
+        if self._racing is not None:
+            self._racing.absorb(outcome)
         self.absorbed += 1
 
 

@@ -247,6 +247,10 @@ class SearchSpec(_Part):
 
     ``allow_leaderboards`` lets it search on the test sets of public leaderboards, which is refused
     otherwise: a model that was searched on one cannot be compared there.
+
+    ``racing`` is an error rate: a candidate that is shown to be behind leaves before all examples
+    are scored (see `search.racing`), where the optimizer and all metrics allow it; of those that
+    leave at most this share was as good as whom they left for. With 0 all are scored to the end.
     """
 
     name: Name
@@ -263,6 +267,7 @@ class SearchSpec(_Part):
     optimizer: OptimizerChoice = OptimizerChoice(name="auto")
     budget: Budget
     allow_leaderboards: bool = False
+    racing: float = Field(default=0.0, ge=0, lt=0.5)
     dtype: DType = "auto"
     seed: int = Field(default=0, ge=0, lt=2**63)
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from api.store import Store
-from search.optimizer import Options, Task, optimizers
+from search.optimizer import Options, RacesOn, Task, optimizers
 from search.outcome import Candidate, Origin, Outcome
 from search.spec import SearchSpec
 from tests.analytic import AnalyticFleet
@@ -27,6 +27,7 @@ class Moody:
     source: ClassVar[str] = "none"
     options: ClassVar[type[Options]] = Options
     needs_geometry: ClassVar[bool] = False
+    races_on: ClassVar[RacesOn] = "front"
 
     def __init__(self, task: Task, options: Options) -> None:
         self._task = task

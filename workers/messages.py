@@ -13,6 +13,7 @@ from evals.noise import Noise
 from evals.suite import Draw, Suite
 from search.geometry import Geometry
 from search.outcome import Scores
+from search.racing import Race
 from search.recipe import Recipe
 from workers.doctor.summary import DiagnosisSummary
 
@@ -32,7 +33,7 @@ class Zoo:
 
 @dataclass(frozen=True, slots=True)
 class Evaluate:
-    """Merge a recipe into the resident model and score it.
+    """Merge a recipe into the resident model and score it, to the end or until it is behind.
 
     ``gated``: a merge that is plainly broken is rejected before it is scored. The models that
     others are compared with are scored whatever they are.
@@ -41,6 +42,7 @@ class Evaluate:
     recipe: Recipe
     suite: Suite
     gated: bool = True
+    race: Race | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ class Confirm:
 
     recipe: Recipe
     suite: Suite
+    race: Race | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +140,7 @@ class Evaluated:
     scores: Scores
     timings: Timings
     fingerprint: Fingerprint = field(default_factory=dict)
+    left_early: bool = False
 
 
 @dataclass(frozen=True, slots=True)

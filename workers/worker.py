@@ -16,6 +16,7 @@ from evals.requests import Unscorable
 from evals.suite import Suite
 from search.outcome import Scores
 from search.problems import Invalid
+from search.racing import Race
 from search.recipe import Recipe
 from workers.calibration import calibrate
 from workers.checkpoints.parents import Parents
@@ -128,13 +129,14 @@ class Worker:
         return replace(found, calibration=calibrate(work.suite, self._resident(zoo)))
 
     def _evaluate(self, work: Evaluate, zoo: Zoo) -> Evaluated:
-        return Evaluated(*self._scored(work.recipe, work.suite, zoo, gated=work.gated))
+        scored = self._scored(work.recipe, work.suite, zoo, gated=work.gated, race=work.race)
+        return Evaluated(*scored, self._resident(zoo).evaluator(work.suite).left_early)
 
     def _confirm(self, work: Confirm, zoo: Zoo) -> Confirmed:
         return Confirmed(*self._scored(work.recipe, work.suite, zoo, gated=False))
 
     def _scored(
-        self, recipe: Recipe, suite: Suite, zoo: Zoo, *, gated: bool
+        self, recipe: Recipe, suite: Suite, zoo: Zoo, *, gated: bool, race: Race | None = None
     ) -> tuple[Scores, Timings, Fingerprint]:
         start = time.perf_counter()
         resident = self._resident(zoo)
@@ -147,7 +149,7 @@ class Worker:
         if gate is not None:
             gate.check()
             forward_s += evaluator.forward_s
-        scores = evaluator.score()
+        scores = evaluator.score(race)
         forward_s += evaluator.forward_s
         other_s = time.perf_counter() - start - merge_s - forward_s
         return scores, Timings(merge_s, forward_s, other_s), evaluator.fingerprint

@@ -150,15 +150,17 @@ export class CandidatesTable {
     const seconds = spent(candidate);
     return [
       this.log.objectives.map(({ key }) => scoreCell(candidate.scores[key])),
-      h(
-        "td",
-        { class: "number" },
-        this.log.front.has(candidate.ordinal)
-          ? h("span", { class: "on-front", title: "On the front of all objectives" }, "front")
-          : "",
-      ),
+      h("td", { class: "number" }, this.#standing(candidate)),
       h("td", { class: "number muted" }, seconds === null ? "" : format.seconds(seconds)),
     ];
+  }
+
+  #standing(candidate) {
+    if (this.log.front.has(candidate.ordinal))
+      return h("span", { class: "on-front", title: "On the front of all objectives" }, "front");
+    if (!candidate.left_early) return "";
+    const title = `Shown to be behind after ${examplesOf(candidate)}; its scores are what all would be expected to give`;
+    return h("span", { class: "muted", title }, `left at ${mostExamples(candidate)}`);
   }
 
   #excuse(candidate) {
@@ -229,6 +231,11 @@ function scoreCell(entry) {
     : null;
   return h("td", { class: "number" }, format.score(entry?.value), stderr);
 }
+
+const mostExamples = ({ scores }) =>
+  Math.max(...Object.values(scores).map((score) => score.count));
+
+const examplesOf = (candidate) => format.count(mostExamples(candidate), "example");
 
 const spent = ({ timings }) =>
   timings ? timings.merge_s + timings.forward_s + timings.other_s : null;

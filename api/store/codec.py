@@ -210,8 +210,8 @@ def outcome_to_columns(
     """Kind and body of the event; the examples have a table of their own."""
     body = _provenance_to_json(provenance)
     match outcome:
-        case Scored(scores=scores):
-            return "scored", {**body, "scores": scores_to_json(scores)}
+        case Scored(scores=scores, left_early=left_early):
+            return "scored", {**body, "scores": scores_to_json(scores), "left_early": left_early}
         case Infeasible(reason=reason):
             return "infeasible", {**body, "reason": reason}
 
@@ -257,7 +257,7 @@ def outcome_from_entry(entry: Entry, blobs: Mapping[str, bytes]) -> Outcome:
         key: Score(score.value, score.stderr, score.count, unpack_examples(blobs[key]))
         for key, score in entry.outcome.scores.items()
     }
-    return Scored(entry.candidate, scores)
+    return Scored(entry.candidate, scores, entry.left_early)
 
 
 def known_from_row(event: Row[Any]) -> Known:

@@ -122,6 +122,11 @@ class Entry:
     engine: Fingerprint = field(default_factory=dict)
     cached: bool = False
 
+    @property
+    def left_early(self) -> bool:
+        """Whether it was behind before all examples were scored."""
+        return self.outcome is not None and bool(self.outcome.body.get("left_early", False))
+
 
 @dataclass(frozen=True, slots=True)
 class Provenance:

@@ -74,6 +74,13 @@ def averaged(parts: Sequence[Measured], *, by_size: bool) -> Measured:
     )
 
 
+def follows_its_examples(aggregate: Callable[..., float] | None) -> bool:
+    """Whether an aggregate is the mean of its examples, or a weighted one on the same scale."""
+    from lm_eval.api import metrics
+
+    return aggregate in (None, metrics.mean, metrics.bits_per_byte)
+
+
 def _stderr(aggregate: Callable[..., float], items: list[Any]) -> float:
     """lm-eval's standard error, with fewer resamples where it has to resample."""
     from lm_eval.api import metrics

@@ -39,6 +39,18 @@ class Loaded:
         """Of the metric itself."""
         return spellings(self._named[objective.task])[objective.metric]
 
+    def first(self, count: int) -> Loaded:
+        """The same tasks with their first examples only."""
+        return Loaded(self.items, [task.first(count) for task in self.tasks])
+
+    def follows_its_examples(self, objective: Objective) -> bool:
+        """Whether an objective moves as the mean of its examples does; a group never."""
+        named = {task.name: task for task in self.tasks}
+        item = self._named[objective.task]
+        return isinstance(item, TaskFile) and named[item.name].follows_its_examples(
+            objective.metric
+        )
+
     def measure(
         self, responses: Sequence[Response], objectives: Sequence[Objective]
     ) -> dict[str, Measured]:

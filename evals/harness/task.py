@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate, pairwise
 from typing import Any
 
 from evals.drawing import Content, digest
-from evals.harness.aggregation import Measured, aggregated
+from evals.harness.aggregation import Measured, aggregated, follows_its_examples
 from evals.harness.building import lm_eval_task, task_faults
 from evals.harness.choices import Choices
 from evals.harness.documents import Document, document_of
@@ -91,6 +92,20 @@ class Task:
         """Which of the requests are about each example."""
         ends = [0, *accumulate(len(example.asked) for example in self.examples)]
         return [range(start, stop) for start, stop in pairwise(ends)]
+
+    def first(self, count: int) -> Task:
+        """The same task with its first examples only, or all where it has no more."""
+        part = copy.copy(self)
+        part.examples = self.examples[:count]
+        part._instances = [instance for example in part.examples for instance in example.asked]
+        part.requests = self.requests[: len(part._instances)]
+        if self._choices is not None:
+            part._choices = Choices(self.lm_eval_task, part.examples)
+        return part
+
+    def follows_its_examples(self, spelling: str) -> bool:
+        """Whether a metric moves as the mean of its examples does (no f1, no perplexity)."""
+        return follows_its_examples(self._aggregation(spelling))
 
     def measure(self, responses: Sequence[Response], metrics: Sequence[str]) -> dict[str, Measured]:
         """Metrics of the model that gave these responses, one to each request.

@@ -12,7 +12,7 @@ from scipy.spatial.distance import cdist
 from search.features import Features
 from search.gaussian_process import Hyperparameters
 from search.improvement import Boxes
-from search.optimizer import Options, Task, needs_genes, optimizers
+from search.optimizer import Options, RacesOn, Task, needs_genes, optimizers
 from search.optimizers.uniform import SobolPoints
 from search.outcome import Candidate, Origin, Outcome, Scored
 from search.pareto import front, span
@@ -68,6 +68,7 @@ class Auto:
     source: ClassVar[str] = "Yang et al. 2019, doi:10.1007/s10898-019-00798-7; MAP's quadratics"
     options: ClassVar[type[Options]] = AutoOptions
     needs_geometry: ClassVar[bool] = False
+    races_on: ClassVar[RacesOn] = "front"
 
     def __init__(self, task: Task, _options: AutoOptions) -> None:
         self._task = task

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from search.optimizer import Options, Task, needs_genes, optimizers
+from search.optimizer import Options, RacesOn, Task, needs_genes, optimizers
 from search.outcome import Candidate, Origin, Outcome
 from search.pareto import span
 from search.space import Genome
@@ -46,6 +46,7 @@ class CMAES:
     source: ClassVar[str] = "Hansen 2016, arXiv:1604.00772, as in the library cma"
     options: ClassVar[type[Options]] = CMAESOptions
     needs_geometry: ClassVar[bool] = False
+    races_on: ClassVar[RacesOn] = "preference"
 
     def __init__(self, task: Task, options: CMAESOptions) -> None:
         self._task = task

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from search.archives.niches import NicheArchive
 from search.lineage import Lineage, Table
-from search.optimizer import Options, Task, needs_genes, optimizers
+from search.optimizer import Options, RacesOn, Task, needs_genes, optimizers
 from search.optimizers.uniform import SobolPoints
 from search.outcome import Candidate, Origin, Outcome, Score, Scored
 from search.space import Genome
@@ -48,6 +48,7 @@ class M2N2:
     source: ClassVar[str] = "Abrantes et al. 2025, arXiv:2508.16204"
     options: ClassVar[type[Options]] = M2N2Options
     needs_geometry: ClassVar[bool] = True
+    races_on: ClassVar[RacesOn] = "nothing"
 
     def __init__(self, task: Task, options: M2N2Options) -> None:
         self._population: _Population[Table] | _Population[Genome] = (

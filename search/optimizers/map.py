@@ -15,7 +15,7 @@ from pymoo.optimize import minimize
 from pymoo.util.ref_dirs import get_reference_directions
 from scipy.spatial.distance import cdist
 
-from search.optimizer import Options, Task, needs_genes, optimizers
+from search.optimizer import Options, RacesOn, Task, needs_genes, optimizers
 from search.optimizers.uniform import SobolPoints
 from search.outcome import Candidate, Origin, Outcome, Scored
 from search.pareto import front, hypervolume, reference_point
@@ -57,6 +57,7 @@ class MAP:
     source: ClassVar[str] = "Li et al. 2024, arXiv:2406.07529; NSGA-III of pymoo"
     options: ClassVar[type[Options]] = MAPOptions
     needs_geometry: ClassVar[bool] = False
+    races_on: ClassVar[RacesOn] = "front"
 
     def __init__(self, task: Task, options: MAPOptions) -> None:
         dim = task.space.dim

@@ -13,7 +13,7 @@ from pymoo.operators.crossover.sbx import cross_sbx
 from pymoo.operators.mutation.pm import mut_pm
 
 from search.archives.front import crowding, most_crowded, ranks
-from search.optimizer import Options, Task, needs_genes, optimizers
+from search.optimizer import Options, RacesOn, Task, needs_genes, optimizers
 from search.optimizers.uniform import SobolPoints
 from search.outcome import Candidate, Origin, Outcome
 from search.space import Genome
@@ -53,6 +53,7 @@ class NSGA2:
     source: ClassVar[str] = "Deb et al. 2002, doi:10.1109/4235.996017; operators of pymoo"
     options: ClassVar[type[Options]] = NSGA2Options
     needs_geometry: ClassVar[bool] = False
+    races_on: ClassVar[RacesOn] = "front"
 
     def __init__(self, task: Task, options: NSGA2Options) -> None:
         self._task = task

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import qmc
 
-from search.optimizer import Options, Task, needs_genes, optimizers
+from search.optimizer import Options, RacesOn, Task, needs_genes, optimizers
 from search.outcome import Candidate, Origin, Outcome
 from search.spec import SearchSpec
 
@@ -58,6 +58,7 @@ class Uniform:
     source: ClassVar[str] = "Sobol' 1967, scrambled (Owen 1995), as in scipy.stats.qmc"
     options: ClassVar[type[Options]] = UniformOptions
     needs_geometry: ClassVar[bool] = False
+    races_on: ClassVar[RacesOn] = "front"
 
     def __init__(self, task: Task, _options: UniformOptions) -> None:
         self._task = task

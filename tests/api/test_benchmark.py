@@ -72,3 +72,12 @@ def test_a_problem_that_cannot_be_loaded_is_told(capfd: pytest.CaptureFixture[st
         main(["bench", "search", "--problem", "nowhere.py:f"])
     assert left.value.code == 2
     assert "nowhere.py is no file; write FILE.py:FACTORY" in capfd.readouterr().err
+
+
+def test_racing_is_simulated_and_told_in_a_table(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["bench", "racing", "--searches", "2"])
+    assert not left.value.code
+    table = capfd.readouterr().out.splitlines()
+    assert len(table) == 2 + 6
+    assert all("most 20,000" in line or "most 19," in line for line in table[2:])

@@ -330,7 +330,9 @@ def test_a_search_whose_optimizer_breaks_fails_and_the_others_go_on(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Breaking:
-        def ask(self, ordinal: int, rng: np.random.Generator) -> Candidate:
+        def ask(
+            self, ordinal: int, rng: np.random.Generator, pending: Sequence[Candidate] = (), /
+        ) -> Candidate:
             raise ZeroDivisionError("division by zero")
 
     broken = store.create_search(submission(NSGA2))

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import yaml
 
+from evals import harness
 from evals.engine import Engine
 from evals.evaluator import Evaluator
 from evals.requests import Continuation, Prompt, Request, Text, Unscorable
 from evals.suite import Split, Suite
 from search.outcome import Score
 from search.problems import Invalid
+from search.racing import Belief, Course, Incumbent, Race
 from search.spec import Objective
 
 KEYS = ("t_choice/acc", "t_text/bits_per_byte", "t_filters/exact_match,flexible-extract")
@@ -201,3 +206,61 @@ def test_only_scored_positions_reach_the_output_layer(model: Any, tokenizer: Any
     engine.run(engine.prepare([Continuation("a" * 50, " b"), Continuation("a" * 50, " c")]))
     # Both continuations are a space and a letter, and share their row.
     assert seen == [2]
+
+
+def forty(folder: Path) -> Path:
+    """A task with search examples enough for two rungs, 16 and 40."""
+    rows = [{"question": "ab" * (n % 7 + 1), "answer": n % 2} for n in range(40)]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    files = {str(split): str(folder / f"{split}.jsonl") for split in Split}
+    for file in files.values():
+        Path(file).write_text(lines)
+    task = {
+        "task": "forty",
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": files},
+        "training_split": "search",
+        "validation_split": "select",
+        "test_split": "report",
+        "output_type": "multiple_choice",
+        "doc_to_text": "{{question}}",
+        "doc_to_choice": ["c", "d"],
+        "doc_to_target": "answer",
+        "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
+        "metadata": {"splits": {"search": "training", "select": "validation", "report": "test"}},
+    }
+    (folder / "forty.yaml").write_text(yaml.safe_dump(task))
+    return folder
+
+
+def race(key: str, quality: float) -> Race:
+    """Against one that is known to have this quality."""
+    nothing = np.zeros(40)
+    course = Course(((1.0, Belief(0.5, 0.04)),), 0.0, 0.25, nothing, nothing)
+    return Race({key: course}, (Incumbent(0, {key: Belief(quality, 1e-6)}),), 0.05)
+
+
+def test_a_candidate_that_is_behind_is_scored_on_the_first_rung_only(
+    tmp_path: Path, model: Any, tokenizer: Any
+) -> None:
+    objective = Objective(task="forty", metric="acc")
+    work = Suite((objective,), Split.SEARCH, (str(forty(tmp_path)),))
+    evaluator = Evaluator(model, tokenizer, work)
+    whole = evaluator.score()[objective.key]
+    assert (whole.count, evaluator.left_early) == (40, False)
+    kept_up = evaluator.score(race(objective.key, 0.0))[objective.key]
+    assert not evaluator.left_early
+    assert kept_up == whole, "a race that is not lost changes nothing"
+    early = evaluator.score(race(objective.key, 1.0))[objective.key]
+    assert evaluator.left_early
+    assert (early.count, early.examples.shape) == (16, (16,))
+    np.testing.assert_array_equal(early.examples, whole.examples[:16])
+    assert evaluator.score()[objective.key] == whole
+
+
+def test_perplexities_do_not_race(lab: Any, tokenizer: Any) -> None:
+    keys = {"t_choice/acc": True, "t_text/bits_per_byte": True, "t_continue/perplexity": False}
+    work = suite(lab, *keys)
+    loaded = harness.load(work, tokenizer)
+    follows = [loaded.follows_its_examples(objective) for objective in work.objectives]
+    assert follows == list(keys.values())

@@ -1,0 +1,451 @@
+"""Racing: a candidate that is shown to be behind is not scored to the end.
+
+Examples of a task stand in a fixed order and are scored in rungs, each about as long as all before
+it. After a rung a candidate leaves when the posterior probability that it is as good as an
+incumbent has fallen below an error rate. That is what is stated: **of the candidates that leave,
+at most this share was as good as the incumbent that they left for.** A posterior probability may be
+looked at after every rung without correction (Berger 1985, section 7.7: optional stopping does not
+change a posterior), unlike the p-values of F-Race (Birattari et al. 2002). Rungs that double are
+those of successive halving (Jamieson & Talwalkar 2016, arXiv:1502.07943); ranking by a posterior
+whose prior comes from the candidates themselves is empirical Bayes (Efron & Morris 1975).
+
+The model, for each objective, of candidate i on example e:
+
+    y_ie = quality_i + difficulty_e + rest_ie,
+    quality ~ N(mean, spread^2),  difficulty ~ N(0, hard^2),  rest ~ N(0, noise^2)
+
+What others scored on an example tells how hard it is; a candidate's scores minus those difficulties
+are the paired comparison, made with all others at once. Where examples say nothing about each other
+(hard = 0) the difficulties are 0, and nothing is lost by having asked.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search.outcome import Outcome, Score, Scored, Scores
+from search.pareto import front, span
+
+Vector = NDArray[np.float64]
+
+_FIRST_RUNG = 16
+_MOST_INCUMBENTS = 8
+# Quality moves while a search learns: its spread is that of so many of the newest outcomes.
+_RECENT = 200
+_FEWEST = 2
+# Where few outcomes are known, candidates are taken to differ by a 25th of what examples do (two
+# points of accuracy), give or take a factor of e.
+_USUAL_SPREAD = 0.04
+_SPREADS = np.geomspace(0.1, 10.0, 13)
+_NEGLIGIBLE = 1e-3
+_ROUNDS = 2
+
+
+def rungs(count: int) -> tuple[int, ...]:
+    """How many of ``count`` examples are scored before each decision; the last is all of them.
+
+    16, 32, 64 ...: a rest of less than half a rung is scored with the rung before it.
+    """
+    ends = []
+    end = _FIRST_RUNG
+    while 1.5 * end < count:
+        ends.append(end)
+        end *= 2
+    return (*ends, count)
+
+
+@dataclass(frozen=True, slots=True)
+class Belief:
+    """A normal distribution of a quality, in the units of its metric."""
+
+    mean: float
+    variance: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Course:
+    """What is known of one objective before a candidate starts.
+
+    Args:
+        priors: of the quality of candidates, with the weight of each: one for every spread that
+            the outcomes so far allow.
+        hard: variance of difficulties.
+        noise: variance of one example's score, given quality and difficulty.
+        difficulty: (examples,) by how much each is easier than the average example.
+        doubt: (examples,) variance of those differences.
+    """
+
+    priors: tuple[tuple[float, Belief], ...]
+    hard: float
+    noise: float
+    difficulty: Vector
+    doubt: Vector
+
+    def measured(self, mean: float, count: int) -> Belief:
+        """Quality by the mean of the first ``count`` examples alone."""
+        shift = float(self.difficulty[:count].mean())
+        return Belief(mean - shift, (self.noise + float(self.doubt[:count].mean())) / count)
+
+    def posterior(self, mean: float, count: int) -> Belief:
+        """Quality by the mean of the first ``count`` examples and the priors."""
+        return self.updated(self.measured(mean, count))
+
+    def updated(self, measured: Belief) -> Belief:
+        """Quality by what was measured and the priors."""
+        return mixed([(weight, combined(prior, measured)) for weight, prior in self.priors])
+
+    def as_good(self, one: Belief, other: Belief) -> float:
+        """Probability that the first is at least as good as the second, by what was measured."""
+        return sum(
+            weight * as_good(combined(prior, one), combined(prior, other))
+            for weight, prior in self.priors
+        )
+
+    def full(self, quality: Belief) -> Belief:
+        """The mean of all examples that a quality makes expect."""
+        return Belief(quality.mean + float(self.difficulty.mean()), quality.variance)
+
+
+def combined(a: Belief, b: Belief) -> Belief:
+    """The product of two normal densities."""
+    variance = 1 / (1 / a.variance + 1 / b.variance)
+    return Belief(variance * (a.mean / a.variance + b.mean / b.variance), variance)
+
+
+def mixed(parts: Sequence[tuple[float, Belief]]) -> Belief:
+    """Mean and variance of a mixture, as weight and component."""
+    mean = sum(weight * part.mean for weight, part in parts)
+    square = sum(weight * (part.variance + (part.mean - mean) ** 2) for weight, part in parts)
+    return Belief(mean, square)
+
+
+def as_good(a: Belief, b: Belief) -> float:
+    """Probability that the first is at least as good as the second, the two being independent."""
+    distance = (a.mean - b.mean) / math.sqrt(a.variance + b.variance)
+    return 0.5 * math.erfc(-distance / math.sqrt(2))
+
+
+@dataclass(frozen=True, slots=True)
+class Incumbent:
+    """A candidate of the front of what is known, and what its examples say, by objective."""
+
+    ordinal: int
+    measured: Mapping[str, Belief]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Race:
+    """What one candidate runs against; follows from the outcomes that its proposal follows from.
+
+    Args:
+        courses: by objective.
+        incumbents: whom it must keep up with.
+        error: of the candidates that leave, at most this share was as good as the incumbent.
+        weights: of the objectives, by what they are measured in, where their mean alone counts;
+            None where whoever is ahead in any objective stays.
+    """
+
+    courses: Mapping[str, Course]
+    incumbents: tuple[Incumbent, ...]
+    error: float
+    weights: Mapping[str, float] | None = None
+
+    def leaves(self, scores: Scores) -> bool:
+        """Whether some incumbent is better in all that counts, but for the error rate.
+
+        Args:
+            scores: by objective, of the first examples.
+        """
+        mine = {
+            key: course.measured(_mean(scores[key]), scores[key].count)
+            for key, course in self.courses.items()
+        }
+        return any(self._behind(mine, one.measured) for one in self.incumbents)
+
+    def _behind(self, mine: Mapping[str, Belief], theirs: Mapping[str, Belief]) -> bool:
+        if self.weights is not None:
+            return as_good(self._overall(mine), self._overall(theirs)) < self.error
+        return all(
+            course.as_good(mine[key], theirs[key]) < self.error
+            for key, course in self.courses.items()
+        )
+
+    def _overall(self, measured: Mapping[str, Belief]) -> Belief:
+        """The weighted sum of qualities; tasks have no examples in common."""
+        weights = self.weights or {}
+        beliefs = {key: self.courses[key].updated(seen) for key, seen in measured.items()}
+        return Belief(
+            sum(weights[key] * belief.mean for key, belief in beliefs.items()),
+            sum(weights[key] ** 2 * belief.variance for key, belief in beliefs.items()),
+        )
+
+    def estimates(self, scores: Scores) -> Scores:
+        """The values, with standard errors, that all examples can be expected to give.
+
+        Posterior means, and not the means of what was seen: among many candidates that left after
+        few examples the luckiest would look better than any that was scored to the end. Examples
+        and count stay those that were seen. A metric that is a weighted mean of its examples keeps
+        its distance to the plain one.
+        """
+        return {key: self._estimate(key, score) for key, score in scores.items()}
+
+    def _estimate(self, key: str, score: Score) -> Score:
+        course = self.courses[key]
+        full = course.full(course.posterior(_mean(score), score.count))
+        value = score.value + full.mean - _mean(score)
+        return replace(score, value=value, stderr=math.sqrt(full.variance))
+
+
+def scored(
+    race: Race | None, ends: Sequence[int], first: Callable[[int], Scores]
+) -> tuple[Scores, bool]:
+    """The scores of a candidate, and whether it left early.
+
+    Args:
+        race: None where there is none.
+        ends: of the rungs (see `rungs`).
+        first: a number of examples -> the scores of the first so many; called with growing numbers.
+    """
+    if race is not None:
+        for end in ends[:-1]:
+            scores = first(end)
+            if race.leaves(scores):
+                return race.estimates(scores), True
+    return first(ends[-1]), False
+
+
+class Racing:
+    """Learns from outcomes, in ordinal order, what the next candidate runs against.
+
+    Base, parents and average are incumbents and show how hard examples are, but say nothing about
+    what to expect of candidates.
+
+    Args:
+        weights: by objective.
+        error: see `Race`.
+        on_preference: whether only the mean by these weights counts, each objective measured in
+            spans of the baselines.
+    """
+
+    def __init__(
+        self, weights: Mapping[str, float], *, error: float, on_preference: bool = False
+    ) -> None:
+        self._fields = {key: _Field() for key in weights}
+        self._weights = weights
+        self._error = error
+        self._on_preference = on_preference
+        self._baselines: list[list[float]] = []
+        self._leaders: list[_Leader] = []
+        self._courses: dict[str, Course] | None = None
+
+    def absorb(self, outcome: Outcome) -> None:
+        """Learn from the next outcome."""
+        if not isinstance(outcome, Scored):
+            return
+        scores = {key: outcome.scores[key] for key in self._fields}
+        for key, score in scores.items():
+            self._fields[key].add(score, baseline=outcome.candidate.origin.is_baseline)
+        if all(field.candidates >= _FEWEST for field in self._fields.values()):
+            self._courses = {key: field.course() for key, field in self._fields.items()}
+        if outcome.candidate.origin.is_baseline:
+            self._baselines.append([score.value for score in scores.values()])
+        seen = {key: (_mean(score), score.count) for key, score in scores.items()}
+        self._lead(_Leader(outcome.candidate.ordinal, seen))
+
+    def race(self) -> Race | None:
+        """For the next candidate; None as long as too little is known."""
+        courses = self.courses()
+        if courses is None:
+            return None
+        leaders = tuple(leader.measured(courses) for leader in self._leaders)
+        return Race(courses, leaders, self._error, self._units() if self._on_preference else None)
+
+    def _units(self) -> dict[str, float]:
+        """What a point of each objective weighs."""
+        unit = span(np.reshape(self._baselines, (-1, len(self._weights))))
+        return {
+            key: weight / float(one)
+            for (key, weight), one in zip(self._weights.items(), unit, strict=True)
+        }
+
+    def courses(self) -> dict[str, Course] | None:
+        """By objective; None as long as too little is known."""
+        return self._courses
+
+    def _lead(self, newcomer: _Leader) -> None:
+        """Keep the front, by what is expected of everyone; of more than 8 the best in the mean."""
+        leaders = [*self._leaders, newcomer]
+        points = np.array([one.point(self.courses()) for one in leaders])
+        on_front = np.flatnonzero(front(points))
+        spread = np.maximum(np.ptp(points, axis=0), 1e-12)
+        order = np.argsort(-(points[on_front] / spread).sum(axis=1), kind="stable")
+        self._leaders = [leaders[n] for n in sorted(on_front[order][:_MOST_INCUMBENTS])]
+
+
+@dataclass(frozen=True, slots=True)
+class _Leader:
+    """One of the front: (mean, number) of its examples by objective."""
+
+    ordinal: int
+    seen: Mapping[str, tuple[float, int]]
+
+    def measured(self, courses: Mapping[str, Course]) -> Incumbent:
+        measured = {key: courses[key].measured(*seen) for key, seen in self.seen.items()}
+        return Incumbent(self.ordinal, measured)
+
+    def point(self, courses: Mapping[str, Course] | None) -> list[float]:
+        if courses is None:
+            return [mean for mean, _ in self.seen.values()]
+        return [courses[key].posterior(*seen).mean for key, seen in self.seen.items()]
+
+
+class _Field:
+    """Everybody's scores of one objective, as the sums that the model needs."""
+
+    def __init__(self) -> None:
+        self._count = np.zeros(0)
+        self._sum = np.zeros(0)
+        self._within, self._freedom = 0.0, 0
+        # (examples seen, whether a baseline) -> how many, and the sum of their means.
+        self._groups: dict[tuple[int, bool], tuple[int, float]] = {}
+        self._recent: deque[tuple[float, int]] = deque(maxlen=_RECENT)
+        self.candidates = 0
+
+    def add(self, score: Score, *, baseline: bool) -> None:
+        examples = score.examples.astype(np.float64)
+        seen, mean = len(examples), float(examples.mean())
+        if seen > len(self._count):
+            longer = (0, seen - len(self._count))
+            self._count, self._sum = np.pad(self._count, longer), np.pad(self._sum, longer)
+        self._count[:seen] += 1
+        self._sum[:seen] += examples
+        self._within += float(np.square(examples - mean).sum())
+        self._freedom += seen - 1
+        members, total = self._groups.get((seen, baseline), (0, 0.0))
+        self._groups[seen, baseline] = (members + 1, total + mean)
+        if not baseline:
+            self._recent.append((mean, seen))
+            self.candidates += 1
+
+    def course(self) -> Course:
+        """Prior, noise and difficulties, each estimated with the others as they are."""
+        one = max(self._within / max(1, self._freedom), 1e-12)
+        prior = Belief(float(np.mean([mean for mean, _ in self._recent])), one * _USUAL_SPREAD**2)
+        course = Course(
+            ((1.0, prior),), 0.0, one, np.zeros(len(self._count)), np.zeros(len(self._count))
+        )
+        for _ in range(_ROUNDS):
+            course = self._difficulties(self._prior(course, one), one)
+        return self._prior(course, one)
+
+    def _difficulties(self, course: Course, one: float) -> Course:
+        """What candidates scored on an example beyond what is expected of them, shrunk to 0.
+
+        ``one`` is the variance of one candidate's examples, hard^2 + noise^2.
+        """
+        expected = np.zeros(len(self._count))
+        for (seen, baseline), (members, total) in self._groups.items():
+            quality = course.measured if baseline else course.posterior
+            expected[:seen] += members * quality(total / members, seen).mean
+        gap = (self._sum - expected) / self._count
+        # E[sum of count * gap^2] = hard^2 * sum of count + noise^2 * examples
+        surplus = float(self._count @ np.square(gap)) - len(gap) * one
+        twice = float(self._count.sum()) - len(gap)
+        hard = float(np.clip(surplus / twice, 0.0, 0.95 * one)) if twice > 0 else 0.0
+        noise = one - hard
+        known = self._count * hard / (self._count * hard + noise)
+        return Course(course.priors, hard, noise, known * gap, hard * (1 - known))
+
+    def _prior(self, course: Course, one: float) -> Course:
+        """A normal prior for every spread of a grid, with its weight.
+
+        The likelihood is that of means with known variances, the overall mean integrated out
+        (REML); the grid's weights are log-normal about the usual spread.
+        """
+        nothing = {seen: course.measured(0.0, seen) for seen in {seen for _, seen in self._recent}}
+        means = np.array([mean + nothing[seen].mean for mean, seen in self._recent])
+        variances = np.array([nothing[seen].variance for _, seen in self._recent])
+        usual = _USUAL_SPREAD * math.sqrt(one)
+        total = np.square(_SPREADS * usual)[:, None] + variances
+        precision = (1 / total).sum(axis=1)
+        centre = (means / total).sum(axis=1) / precision
+        log = -0.5 * (
+            np.log(total).sum(axis=1)
+            + np.log(precision)
+            + (np.square(means - centre[:, None]) / total).sum(axis=1)
+            + np.square(np.log(_SPREADS))
+        )
+        weights = np.exp(log - log.max())
+        weights[weights < _NEGLIGIBLE * weights.sum()] = 0.0
+        weights /= weights.sum()
+        priors = [
+            (float(weight), Belief(float(mean), float(variance)))
+            for weight, mean, variance in zip(
+                weights, centre, np.square(_SPREADS * usual), strict=True
+            )
+            if weight > 0
+        ]
+        return replace(course, priors=tuple(priors))
+
+
+def _mean(score: Score) -> float:
+    return float(score.examples.mean(dtype=np.float64))
+
+
+def confirmed(
+    priors: Sequence[Belief], means: Sequence[float], count: int, course: Course
+) -> list[Belief]:
+    """Qualities of finalists by what is known of them and fresh examples that all were scored on.
+
+    By how much the fresh examples are harder than others is estimated from all finalists together.
+
+    Args:
+        priors: of each finalist, by the examples before.
+        means: of each finalist, over the same fresh examples.
+        count: number of fresh examples.
+        course: of the examples before.
+    """
+    before = np.array([(prior.mean, prior.variance) for prior in priors])
+    precision = 1 / (before[:, 1] + course.noise / count)
+    gap = np.array(means) - before[:, 0]
+    shift = 0.0
+    if course.hard > 0:
+        shift = float(precision @ gap / (precision.sum() + count / course.hard))
+    return [
+        combined(prior, Belief(mean - shift, course.noise / count))
+        for prior, mean in zip(priors, means, strict=True)
+    ]
+
+
+def halving(finalists: int, budget: int) -> tuple[tuple[int, int], ...]:
+    """How finalists share a budget of examples: (finalists, examples seen by each) of every round.
+
+    Sequential halving (Karnin et al. 2013): rounds cost about the same, and after each the worse
+    half leaves, so that the last two are compared on most examples. With gaps D_i to the best, it
+    is missed with a probability of at most 3 log2(n) exp(-budget / (8 log2(n) H)), where H is the
+    largest i / D_i^2 (theorem 4.1 there).
+
+    Args:
+        finalists: how many there are, at least 1.
+        budget: of examples, for all finalists together.
+    """
+    rounds: list[tuple[int, int]] = []
+    share = budget // max(1, math.ceil(math.log2(finalists)))
+    seen = 0
+    while finalists > 1:
+        seen += share // finalists
+        rounds.append((finalists, seen))
+        finalists = math.ceil(finalists / 2)
+    return tuple(rounds)
+
+
+def better_half(beliefs: Sequence[Belief]) -> list[int]:
+    """Indices of the better half, rounded up, the best first; the earlier of equals."""
+    order = sorted(range(len(beliefs)), key=lambda n: -beliefs[n].mean)
+    return order[: math.ceil(len(beliefs) / 2)]
