@@ -78,12 +78,12 @@ class Ranked:
     unbiased: bool
 
     def survivors(self, parent: int, delta: Tensor, start: int, factor: float = 1.0) -> Tensor:
-        below = self._below(parent, start, delta.numel())
+        probability = self._probability(parent, start, delta.numel())
         draws = self.noise.draws(parent, self.offset + start, delta.numel(), delta.device)
-        kept = torch.where(draws < below, delta, 0.0)
+        kept = torch.where(draws < _units(probability), delta, 0.0)
         if not self.unbiased:
             return kept.mul_(factor)
-        return kept.mul_((factor * RANGE / below).to(delta.dtype))
+        return kept.mul_((factor / probability).to(delta.dtype))
 
     def kernel(self, count: int, *, vote: bool, normalize: bool) -> fused.Kernel:
         return fused.ranked(count, vote=vote, normalize=normalize)
@@ -93,16 +93,16 @@ class Ranked:
         factors: Sequence[float],
         size: int,  # noqa: ARG002 - all of it
     ) -> tuple[Sequence[object], Sequence[object], Sequence[object]]:
-        levels = [self._levels(parent).tolist() for parent in range(len(factors))]
+        levels = [self._levels(parent) for parent in range(len(factors))]
         scaled = [
-            tuple(np.float32(factor * RANGE / below if self.unbiased else factor) for below in row)
+            tuple(np.float32(factor / share if self.unbiased else factor) for share in row.tolist())
             for factor, row in zip(factors, levels, strict=True)
         ]
-        limits = [tuple(_limit(int(below)) for below in row) for row in levels]
+        limits = [tuple(_limit(int(below)) for below in _units(row).tolist()) for row in levels]
         return scaled, limits, (*_keys(self), *(fused.view(levels) for levels in self.ranks))
 
-    def _below(self, parent: int, start: int, count: int) -> Tensor:
-        """(count,) float64 whole numbers that draws must be below."""
+    def _probability(self, parent: int, start: int, count: int) -> Tensor:
+        """(count,) float64, of entries from ``start`` on."""
         if self.ranks[0].dtype == torch.uint8:
             byte, place = divmod(parent, PARENTS_PER_BYTE)
             first = start // 2
@@ -111,15 +111,13 @@ class Ranked:
             both = torch.stack((pairs, pairs >> LEVEL_BITS), dim=1).view(-1) & _STEPS
             skipped = start - 2 * first
             return self._levels(parent).to(pairs.device)[both[skipped : skipped + count]]
-        return self._units(parent, self.ranks[parent][start : start + count].double())
+        return self._of_rank(parent, self.ranks[parent][start : start + count].double())
 
     def _levels(self, parent: int) -> Tensor:
-        return self._units(parent, torch.arange(_STEPS + 1, dtype=torch.float64) / _STEPS)
+        return self._of_rank(parent, torch.arange(_STEPS + 1, dtype=torch.float64) / _STEPS)
 
-    def _units(self, parent: int, rank: Tensor) -> Tensor:
-        """Probabilities, in units of 1/RANGE."""
-        probability = rank * self.slopes[parent] + self.lows[parent]
-        return (probability * RANGE).round_().clamp_(1, RANGE)
+    def _of_rank(self, parent: int, rank: Tensor) -> Tensor:
+        return rank * self.slopes[parent] + self.lows[parent]
 
 
 def chosen(sources: Sources, density: Sequence[float]) -> Chosen:
@@ -159,6 +157,11 @@ def ranked(
     return Ranked(
         _noise(sources), sources.start, tuple(ranks), tuple(lows), tuple(slopes), unbiased
     )
+
+
+def _units(probability: Tensor) -> Tensor:
+    """What draws must be below: whole numbers, 1 to RANGE."""
+    return (probability * RANGE).round_().clamp_(1, RANGE)
 
 
 def _limit(below: int) -> np.uint32:
