@@ -84,7 +84,7 @@ class Attended:
     ) -> None:
         self.search = search
         self.progress = Progress(search.spec)
-        self._selection = Selection(search.spec)
+        self._selection = Selection(search.spec, search.submission.directions)
         self._store = store
         self._declaration = declaration
         self._destination = destination

@@ -24,9 +24,9 @@ class Reading:
     def __init__(self, search: Search) -> None:
         self.search = search
         self.progress = Progress(search.spec)
-        self.standings = Standings(search.spec)
+        self.standings = Standings(search.spec, search.submission.directions)
         self.notices = Notices()
-        self.selection = Selection(search.spec)
+        self.selection = Selection(search.spec, search.submission.directions)
 
     def feed(self, events: Iterable[Event]) -> None:
         """Read on."""

@@ -50,6 +50,7 @@ def build_run(
         parallel=spec.budget.parallel,
         seed=spec.seed,
         geometry=geometry,
+        directions=search.submission.directions,
     )
     return SearchRun(
         start,

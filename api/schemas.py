@@ -111,6 +111,8 @@ class CandidateView(View):
     timings: TimingsView | None = None
     worker: str | None = None
     on_front: bool = False
+    violates: list[str] = []
+    """Objectives whose constraints its search scores miss; candidates that miss none come first."""
     cached: bool = False
     """Known from an earlier evaluation of the very same, and not measured again."""
     proposed_at: datetime
@@ -152,6 +154,10 @@ class ObjectiveView(View):
     metric: str
     weight: float
     higher_is_better: bool
+    at_least: float | None = None
+    """What candidates must score, in the metric's own sign; null where nothing is demanded, or the
+    base or parents that it is relative to are not scored yet."""
+    at_most: float | None = None
 
 
 class SplitView(View):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from api.store.codec import number
 from api.store.records import Event, Summary
+from search.constraints import Constraints
 from search.finalists import finalists, most_finalists, shortlist
 from search.outcome import Scores
 from search.paired import Difference, difference, overall
@@ -27,6 +28,12 @@ Gains = Mapping[str, Mapping[str, Difference]]
 class Selection:
     """Finalists, their scores, the winner; folded from events in the order of their seq.
 
+    Constraints are judged on the split at hand, relative ones by what the baselines score there.
+
+    Args:
+        spec: of the search.
+        directions: objective key -> whether higher is better, in which bounds are written.
+
     Attributes:
         baselines: name ("base", a parent's name, "average") -> ordinal, in order.
         finalists: of the newest selection.
@@ -36,8 +43,9 @@ class Selection:
         best_parent: name of the parent that was best on the select split.
     """
 
-    def __init__(self, spec: SearchSpec) -> None:
+    def __init__(self, spec: SearchSpec, directions: Mapping[str, bool]) -> None:
         self._objectives = spec.objectives
+        self._directions = directions
         self._seed = spec.seed
         names = baseline_names(tuple(parent.name for parent in spec.parents))
         self.baselines = {name: ordinal for ordinal, name in enumerate(names)}
@@ -71,15 +79,24 @@ class Selection:
     def choose(self, weights: Mapping[str, float] | None = None) -> int | None:
         """The best of all that were scored on select, by weights; the lowest ordinal of equals.
 
+        Among those that violate the constraints least, mostly not at all.
+
         Args:
             weights: by objective, not negative, 0 where silent; those of the spec by default.
         """
         values = self._preferences(self.selected, weights)
-        return max(values, key=lambda n: (values[n], -n)) if values else None
+        missed = self._violations(self.selected)
+        return max(values, key=lambda n: (-missed[n], values[n], -n)) if values else None
 
     def shortlist(self, evaluations: int) -> list[int]:
-        """Ordinals whose examples must be known to name the finalists."""
-        found = self._complete()
+        """Ordinals whose examples must be known to name the finalists.
+
+        Of candidates that violate the constraints least, mostly not at all.
+        """
+        missed = self._violations(self._searched)
+        complete = self._complete()
+        least = min((missed[n] for n in complete), default=0.0)
+        found = [n for n in complete if missed[n] <= least]
         points = self._points(self._searched, found)
         weights = [objective.weight for objective in self._objectives]
         unit = self._unit(self._searched)
@@ -163,6 +180,15 @@ class Selection:
     ) -> NDArray[np.float64]:
         points = [[scores[n][o.key].value for o in self._objectives] for n in ordinals]
         return np.array(points, dtype=np.float64).reshape(-1, len(self._objectives))
+
+    def _violations(self, scores: Mapping[int, Mapping[str, Summary]]) -> dict[int, float]:
+        parents = len(self._parents)
+        constraints = Constraints(self._objectives, self._directions, parents)
+        for n in range(1 + parents):
+            constraints.learn(n, self._points(scores, [n])[0] if n in scores else None)
+        ordinals = sorted(scores)
+        missed = constraints.violation(self._points(scores, ordinals))
+        return dict(zip(ordinals, missed.tolist(), strict=True))
 
     def _preferences(
         self, scores: Mapping[int, Mapping[str, Summary]], weights: Mapping[str, float] | None

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from api.progress import OUTCOMES
 from api.store.records import Event, Summary
-from search.pareto import front, hypervolume, preference, reference_point, span
+from search.constraints import Constraints
+from search.pareto import first_front, front, hypervolume, preference, reference_point, span
 from search.run import baseline_names
 from search.spec import SearchSpec
 
@@ -20,22 +21,31 @@ _HISTORY = 500
 class Standings:
     """Who leads, folded from events in the order of their seq; events may come in any portions.
 
-    Candidates whose scores are not all finite take no part. Hypervolume is measured from the
-    baselines' reference point, so there is none before every baseline has its outcome.
+    Candidates whose scores are not all finite take no part. Where the objectives have constraints,
+    the front is that of the candidates that violate them least, mostly not at all, and hypervolume
+    is of those that hold them all. It is measured from the baselines' reference point, so there is
+    none before every baseline has its outcome.
+
+    Args:
+        spec: of the search.
+        directions: objective key -> whether higher is better, in which bounds are written.
 
     Attributes:
         baselines: name ("base", a parent's name, "average") -> ordinal, in order.
+        constraints: of the objectives, as far as they are known.
     """
 
-    def __init__(self, spec: SearchSpec) -> None:
+    def __init__(self, spec: SearchSpec, directions: Mapping[str, bool]) -> None:
         self._keys = tuple(objective.key for objective in spec.objectives)
         self._weights = {objective.key: objective.weight for objective in spec.objectives}
         names = baseline_names(tuple(parent.name for parent in spec.parents))
         self.baselines = {name: ordinal for ordinal, name in enumerate(names)}
+        self.constraints = Constraints(spec.objectives, directions, len(spec.parents))
         self._baseline_points: dict[int, NDArray[np.float64] | None] = {}
         self._ordinals = np.zeros(0, dtype=np.int64)
         self._points = np.zeros((0, len(self._keys)))
         self._arrivals: list[tuple[int, NDArray[np.float64]]] = []
+        self._found: tuple[NDArray[np.int64], NDArray[np.float64]] | None = None
         self._outcomes = 0
         self._history: list[tuple[int, float]] = []
         self._stride = 1
@@ -50,8 +60,8 @@ class Standings:
     @property
     def front(self) -> tuple[int, ...]:
         """Ordinals of the candidates that no other dominates, ascending; of equals all."""
-        self._settle()
-        return tuple(sorted(int(ordinal) for ordinal in self._ordinals))
+        ordinals, _ = self._front()
+        return tuple(sorted(int(ordinal) for ordinal in ordinals))
 
     def front_in(self, keys: Iterable[str]) -> tuple[int, ...]:
         """The front where only some objectives count, ascending.
@@ -59,10 +69,10 @@ class Standings:
         Taken of the whole front, so of candidates equal in these objectives only those are listed
         that no other dominates in the rest.
         """
-        self._settle()
+        ordinals, points = self._front()
         columns = [self._keys.index(key) for key in keys]
-        mask = front(self._points[:, columns])
-        return tuple(sorted(int(ordinal) for ordinal in self._ordinals[mask]))
+        mask = front(points[:, columns])
+        return tuple(sorted(int(ordinal) for ordinal in ordinals[mask]))
 
     @property
     def reference(self) -> NDArray[np.float64] | None:
@@ -72,11 +82,12 @@ class Standings:
 
     @property
     def hypervolume(self) -> float | None:
-        """Volume that the front dominates."""
-        self._settle()
+        """Volume that those dominate that hold all constraints."""
+        _, points = self._front()
         reference = self.reference
         if self._volume is None and reference is not None:
-            self._volume = hypervolume(self._points, reference)
+            holding = points[self.constraints.violation(points) == 0]
+            self._volume = hypervolume(holding, reference)
         return self._volume
 
     @property
@@ -96,14 +107,14 @@ class Standings:
         Args:
             weights: by objective, not negative, 0 where silent; those of the spec by default.
         """
-        self._settle()
-        if len(self._ordinals) == 0:
+        ordinals, points = self._front()
+        if len(ordinals) == 0:
             return None
         baselines = self._baseline_matrix()
         unit = np.ones(len(self._keys)) if baselines is None else span(baselines)
         wanted = self._weights if weights is None else weights
-        values = preference(self._points, [wanted.get(key, 0.0) for key in self._keys], unit)
-        return int(self._ordinals[values >= values.max()].min())
+        values = preference(points, [wanted.get(key, 0.0) for key in self._keys], unit)
+        return int(ordinals[values >= values.max()].min())
 
     def _point(self, scores: Mapping[str, Summary]) -> NDArray[np.float64] | None:
         if any(key not in scores or not math.isfinite(scores[key].value) for key in self._keys):
@@ -114,7 +125,8 @@ class Standings:
         self._outcomes += 1
         if ordinal < len(self.baselines):
             self._baseline_points[ordinal] = point
-            self._volume = None
+            self.constraints.learn(ordinal, point)
+            self._volume = self._found = None
         if point is not None:
             self._arrivals.append((ordinal, point))
         if self._outcomes % self._stride == 0:
@@ -129,18 +141,25 @@ class Standings:
             self._stride *= 2
             self._history = [item for item in self._history if item[0] % self._stride == 0]
 
-    def _settle(self) -> None:
-        """Let all arrivals meet the front at once; one point costs as much as many."""
-        if not self._arrivals:
-            return
-        before = self._points
-        ordinals = np.concatenate([self._ordinals, [ordinal for ordinal, _ in self._arrivals]])
-        points = np.concatenate([before, np.stack([point for _, point in self._arrivals])])
-        self._arrivals = []
-        mask = front(points)
-        self._ordinals, self._points = ordinals[mask], points[mask]
-        if not np.array_equal(before, self._points):
+    def _front(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Ordinals and points of the front; all arrivals meet it at once, for the cost of one.
+
+        Whoever is not on it is forgotten, but while it is not known where all bounds lie.
+        """
+        if self._arrivals:
+            ordinals = [ordinal for ordinal, _ in self._arrivals]
+            points = np.stack([point for _, point in self._arrivals])
+            self._ordinals = np.concatenate([self._ordinals, ordinals])
+            self._points = np.concatenate([self._points, points])
+            self._arrivals = []
+            self._found = None
+        if self._found is None:
+            mask = first_front(self._points, self.constraints.violation(self._points))
+            self._found = self._ordinals[mask], self._points[mask]
             self._volume = None
+            if self.constraints.is_settled:
+                self._ordinals, self._points = self._found
+        return self._found
 
     def _baseline_matrix(self) -> NDArray[np.float64] | None:
         if len(self._baseline_points) < len(self.baselines):

@@ -64,16 +64,28 @@ def score_text(score: ScoreView | None) -> str:
     return f"{score.value:.4f}" + ("" if score.stderr is None else f" ±{score.stderr:.4f}")
 
 
+def objective_title(objective: ObjectiveView) -> str:
+    """What heads a column of scores: the objective, its direction, and what it must hold."""
+    remarks = [] if objective.higher_is_better else ["lower is better"]
+    if objective.at_least is not None:
+        remarks.append(f"at least {objective.at_least:.4g}")
+    if objective.at_most is not None:
+        remarks.append(f"at most {objective.at_most:.4g}")
+    return objective.key + (f" ({', '.join(remarks)})" if remarks else "")
+
+
 def candidate_table(
     objectives: Sequence[ObjectiveView], candidates: Iterable[CandidateView], title: str = ""
 ) -> Table:
-    """Candidates and their scores, a row each."""
+    """Candidates and their scores, a row each; behind a score that violates its bound stands !."""
     table = Table("candidate", "from", title=title or None, title_justify="left")
     for objective in objectives:
-        arrow = "" if objective.higher_is_better else " (lower is better)"
-        table.add_column(objective.key + arrow, justify="right")
+        table.add_column(objective_title(objective), justify="right")
     for candidate in candidates:
-        scores = [score_text(candidate.scores.get(o.key)) for o in objectives]
+        scores = [
+            score_text(candidate.scores.get(o.key)) + (" !" if o.key in candidate.violates else "")
+            for o in objectives
+        ]
         if candidate.state == "infeasible":
             scores = [Text(candidate.reason or "infeasible").plain, *[""] * (len(objectives) - 1)]
         # Names come from users: never as markup.
@@ -110,8 +122,7 @@ def result_table(search: SearchDetail, result: ResultView) -> RenderableType:
     table = Table("", title=title, title_justify="left")
     table.add_column("overall", justify="right")
     for objective in search.objectives:
-        arrow = "" if objective.higher_is_better else " (lower is better)"
-        table.add_column(objective.key + arrow, justify="right")
+        table.add_column(objective_title(objective), justify="right")
     scores = [_with_interval(result.winner.reported.get(o.key)) for o in search.objectives]
     table.add_row(*map(Text, (result.winner.label, "", *scores)))
     for other in result.comparisons:

@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
+
 from api.progress import Checkpoint
 from api.progress import Progress as ProgressOfLog
 from api.reading import Reading, Readings
@@ -132,6 +134,7 @@ def _candidate(entry: Entry, reading: Reading) -> dict[str, Any]:
         else TimingsView(
             merge_s=timings.merge_s, forward_s=timings.forward_s, other_s=timings.other_s
         ),
+        "violates": [] if outcome is None else _violates(outcome.scores, reading),
         "worker": entry.worker,
         "cached": entry.cached,
         "proposed_at": entry.proposed_at,
@@ -143,18 +146,37 @@ def _plain(value: float | str) -> float | str:
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def objective_views(search: Search) -> list[ObjectiveView]:
+def objective_views(reading: Reading) -> list[ObjectiveView]:
     """The objectives in the order of the spec."""
+    search, constraints = reading.search, reading.standings.constraints
+    directions = search.submission.directions
     return [
         ObjectiveView(
             key=objective.key,
             task=objective.task,
             metric=objective.metric,
             weight=objective.weight,
-            higher_is_better=search.submission.directions[objective.key],
+            higher_is_better=directions[objective.key],
+            at_least=finite(low if directions[objective.key] else -high),
+            at_most=finite(high if directions[objective.key] else -low),
         )
-        for objective in search.spec.objectives
+        for objective, low, high in zip(
+            search.spec.objectives,
+            constraints.low.tolist(),
+            constraints.high.tolist(),
+            strict=True,
+        )
     ]
+
+
+def _violates(scores: Mapping[str, Summary], reading: Reading) -> list[str]:
+    """Keys of the objectives whose constraints these scores miss."""
+    keys = [objective.key for objective in reading.search.spec.objectives]
+    constraints = reading.standings.constraints
+    if not constraints or any(key not in scores for key in keys):
+        return []
+    missed = constraints.violated(np.array([scores[key].value for key in keys]))
+    return [key for key, misses in zip(keys, missed, strict=True) if misses]
 
 
 def progress_view(progress: ProgressOfLog, proposed: int) -> Progress:
@@ -258,7 +280,7 @@ def _search(reading: Reading, readings: Readings, proposed: int) -> dict[str, An
         "created_at": search.created_at,
         "method": ", ".join(search.spec.method_names),
         "optimizer": search.spec.optimizer.name,
-        "objectives": objective_views(search),
+        "objectives": objective_views(reading),
         "progress": progress_view(progress, proposed),
         "best": None
         if entry is None
@@ -273,7 +295,7 @@ def _search(reading: Reading, readings: Readings, proposed: int) -> dict[str, An
 def front_view(reading: Reading, readings: Readings, keys: list[str]) -> FrontView:
     """The front in some objectives, in the order in which they were asked for."""
     search = reading.search
-    by_key = {objective.key: objective for objective in objective_views(search)}
+    by_key = {objective.key: objective for objective in objective_views(reading)}
     return FrontView(
         objectives=[by_key[key] for key in keys],
         items=[

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from search.constraints import Constraints
 from search.geometry import Geometry
 from search.outcome import Candidate, Origin, Outcome, Scored
 from search.pareto import preference
@@ -38,6 +39,8 @@ class Task:
         seed: of the search.
         geometry: of the models, for an optimizer that needs it.
         floor: (objectives,) what a candidate must reach to be of use, where that is known.
+        directions: objective key -> whether higher is better in the metric's own sign, in which
+            bounds are written; it is where this is silent.
     """
 
     space: SearchSpace
@@ -47,6 +50,11 @@ class Task:
     seed: int
     geometry: Geometry | None = None
     floor: NDArray[np.float64] | None = None
+    directions: Mapping[str, bool] = field(default_factory=dict)
+
+    def constraints(self) -> Constraints:
+        """What candidates must hold; whoever asks for it lets it learn from every outcome."""
+        return Constraints(self.objectives, self.directions, len(self.space.parents))
 
     def values(self, outcome: Outcome) -> NDArray[np.float64] | None:
         """(objectives,) finite scores, or None where there is nothing to learn from."""
@@ -78,7 +86,8 @@ class Optimizer(Protocol):
     ``ask`` is a pure function of what was told, the ordinal, the generator and the candidates that
     were proposed since: asking twice gives the same candidate, not asking changes nothing. ``tell``
     receives every outcome once, in ordinal order, including those of the opening. An infeasible
-    outcome ranks below every scored one.
+    outcome ranks below every scored one, and one that violates the constraints of the objectives
+    below every one that does not.
     """
 
     name: ClassVar[str]

@@ -21,6 +21,22 @@ def front(points: ArrayLike) -> NDArray[np.bool_]:
     return np.asarray(moocore.is_nondominated(-matrix, keep_weakly=True), dtype=np.bool_)
 
 
+def first_front(points: ArrayLike, violation: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which of (n, m) points are nondominated among those that violate constraints the least.
+
+    Mostly those that hold them all; see `search.constraints`.
+
+    Args:
+        points: scores.
+        violation: (n,) not negative.
+    """
+    matrix = np.asarray(points, dtype=np.float64)
+    least = np.flatnonzero(violation == violation.min(initial=np.inf))
+    mask = np.zeros(len(matrix), dtype=np.bool_)
+    mask[least[front(matrix[least])]] = True
+    return mask
+
+
 def hypervolume(points: ArrayLike, reference: ArrayLike) -> float:
     """Volume dominated by (n, m) points above the reference (m,).
 

@@ -157,12 +157,57 @@ class Space(_Part):
     parameters: dict[str, Setting] = {}
 
 
+class Relative(_Part):
+    """A bound that follows from what there was: a score plus a difference, in the metric's unit.
+
+    ``{base: -0.02}`` is what the base scores less 0.02, ``{best_parent: 0}`` what the parent scores
+    that is best in this metric.
+    """
+
+    base: float | None = None
+    best_parent: float | None = None
+
+    @model_validator(mode="after")
+    def _to_one(self) -> Self:
+        if (self.base is None) == (self.best_parent is None):
+            raise ValueError("write either {base: difference} or {best_parent: difference}")
+        return self
+
+    @property
+    def margin(self) -> float:
+        """What is added to the score."""
+        return (self.best_parent or 0.0) if self.base is None else self.base
+
+
+Bound = Annotated[
+    Annotated[float, Tag("<number>")] | Annotated[Relative, Tag("<mapping>")],
+    Discriminator(
+        _form,
+        custom_error_type="bound_form",
+        custom_error_message="write a number, {base: difference} or {best_parent: difference}",
+    ),
+]
+
+
 class Objective(_Part):
-    """One metric of one task. ``weight`` counts where a single number is needed (CMA-ES, best)."""
+    """One metric of one task. ``weight`` counts where a single number is needed (CMA-ES, best).
+
+    ``at_least`` and ``at_most`` are constraints, in the metric's own sign and unit: candidates that
+    hold them come before all that do not.
+    """
 
     task: str = Field(min_length=1, max_length=200)
     metric: str = Field(min_length=1, max_length=100)
     weight: float = Field(default=1.0, gt=0)
+    at_least: Bound | None = None
+    at_most: Bound | None = None
+
+    @model_validator(mode="after")
+    def _leaves_room(self) -> Self:
+        low, high = self.at_least, self.at_most
+        if isinstance(low, float) and isinstance(high, float) and low > high:
+            raise ValueError(f"at_least is {low:g} and at_most is {high:g}; no score is both")
+        return self
 
     @property
     def key(self) -> str:

@@ -1,5 +1,6 @@
 /** All candidates of a search: sorted, filtered, a page at a time. */
 
+import { boundsText, holds } from "./constraints.js";
 import { fill, h, keepingFocus, setText } from "./element.js";
 import * as format from "./format.js";
 import { hrefWith } from "./router.js";
@@ -149,7 +150,9 @@ export class CandidatesTable {
   #scores(candidate) {
     const seconds = spent(candidate);
     return [
-      this.log.objectives.map(({ key }) => scoreCell(candidate.scores[key])),
+      this.log.objectives.map((objective) =>
+        scoreCell(candidate.scores[objective.key], this.log.boundsOf(objective)),
+      ),
       h("td", { class: "number" }, this.#standing(candidate)),
       h("td", { class: "number muted" }, seconds === null ? "" : format.seconds(seconds)),
     ];
@@ -225,11 +228,18 @@ function columnsOf(log) {
   ];
 }
 
-function scoreCell(entry) {
+function scoreCell(entry, bounds) {
   const stderr = entry?.stderr
     ? h("span", { class: "stderr" }, ` ± ${format.score(entry.stderr)}`)
     : null;
-  return h("td", { class: "number" }, format.score(entry?.value), stderr);
+  const warning = holds(entry?.value, bounds)
+    ? null
+    : h(
+        "abbr",
+        { class: "violates", title: `must be ${boundsText(bounds, format.score)}` },
+        " !",
+      );
+  return h("td", { class: "number" }, format.score(entry?.value), stderr, warning);
 }
 
 const mostExamples = ({ scores }) =>

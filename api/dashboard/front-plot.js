@@ -114,6 +114,7 @@ export class FrontPlot {
         : frontOf(
             points.map((point) => point.candidate),
             [this.#objective(this.x.value).objective, up.objective],
+            this.log.missing,
           );
     const searched = points.filter((point) => !isBaseline(point.candidate));
     const off = searched.filter((point) => !front.has(point.ordinal));

@@ -11,23 +11,26 @@ export function oriented(candidate, objectives) {
   return values.includes(null) ? null : values;
 }
 
-/** A front that grows: of equal points all are kept. */
+/** A front that grows, of what misses the constraints least; of equal points all are kept. */
 export class Front {
   #entries = new Map();
 
-  constructor(objectives) {
+  /** `missing` says by how much a candidate misses the constraints. */
+  constructor(objectives, missing = () => 0) {
     this.objectives = objectives;
+    this.missing = missing;
   }
 
   /** Offer a candidate. */
   add(candidate) {
     const point = oriented(candidate, this.objectives);
     if (point === null) return;
+    const entry = { point, missed: this.missing(candidate) };
     for (const [ordinal, other] of this.#entries) {
-      if (dominates(other, point)) return;
-      if (dominates(point, other)) this.#entries.delete(ordinal);
+      if (dominates(other, entry)) return;
+      if (dominates(entry, other)) this.#entries.delete(ordinal);
     }
-    this.#entries.set(candidate.ordinal, point);
+    this.#entries.set(candidate.ordinal, entry);
   }
 
   has(ordinal) {
@@ -39,13 +42,14 @@ export class Front {
   }
 }
 
-/** Ordinals of the front in some objectives, the best in the first objective last. */
-export function frontOf(candidates, objectives) {
-  const front = new Front(objectives);
+/** The front of some candidates in some objectives. */
+export function frontOf(candidates, objectives, missing) {
+  const front = new Front(objectives, missing);
   for (const candidate of candidates) front.add(candidate);
   return front;
 }
 
-function dominates(a, b) {
+function dominates({ point: a, missed }, { point: b, missed: other }) {
+  if (missed !== other) return missed < other;
   return a.every((value, i) => value >= b[i]) && a.some((value, i) => value > b[i]);
 }

@@ -3,11 +3,16 @@
  * First the state as the service tells it, then entry after entry.
  */
 
-import { Front, oriented } from "./pareto.js";
+import { boundsOf, missing } from "./constraints.js";
+import { Front, frontOf, oriented } from "./pareto.js";
 
 export const BASELINES = ["base", "parent", "average"];
 
+const UNBOUNDED = { low: null, high: null };
+
 export class SearchLog {
+  #bounds = new Map();
+
   constructor(detail) {
     this.detail = detail;
     this.objectives = detail.objectives;
@@ -19,6 +24,7 @@ export class SearchLog {
       value,
     ]);
     this.candidates = new Map();
+    this.missing = () => 0;
     this.front = new Front(this.objectives);
     this.partial = false;
     for (const candidate of detail.baselines) this.add(candidate);
@@ -34,7 +40,30 @@ export class SearchLog {
       return;
     }
     this.candidates.set(candidate.ordinal, candidate);
-    this.front.add(candidate);
+    if (this.constrained && isGiven(candidate)) this.#settle();
+    else this.front.add(candidate);
+  }
+
+  /** Whether any objective has a bound. */
+  get constrained() {
+    const asked = this.detail.spec.objectives;
+    return asked.some(({ at_least, at_most }) => (at_least ?? at_most ?? null) !== null);
+  }
+
+  /** The bounds of an objective, as far as they are known. */
+  boundsOf(objective) {
+    return this.#bounds.get(objective.key) ?? UNBOUNDED;
+  }
+
+  /** Bounds can be relative to what base and parents score. */
+  #settle() {
+    const asked = this.detail.spec.objectives;
+    const givens = [...this.candidates.values()].filter(isGiven);
+    this.#bounds = new Map(
+      this.objectives.map((objective, i) => [objective.key, boundsOf(objective, asked[i], givens)]),
+    );
+    this.missing = missing(this.objectives, this.#bounds, givens);
+    this.front = frontOf(this.candidates.values(), this.objectives, this.missing);
   }
 
   /** Take in the state as the service tells it now. */
@@ -124,6 +153,7 @@ export function meanScore(candidate, objectives) {
 }
 
 export const isBaseline = (candidate) => BASELINES.includes(candidate.origin.move);
+const isGiven = ({ origin }) => origin.move === "base" || origin.move === "parent";
 export const evaluated = (progress) => progress.scored + progress.infeasible;
 
 /** What made a candidate, in words. */

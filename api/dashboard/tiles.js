@@ -1,5 +1,6 @@
 /** The figures that matter most: the best trade-off so far, beside the best of the given models. */
 
+import { boundsText, holds } from "./constraints.js";
 import { fill, h, keepingFocus } from "./element.js";
 import * as format from "./format.js";
 import { hrefWith } from "./router.js";
@@ -73,10 +74,13 @@ export class Tiles {
     );
     if (best === null) return tile(label, format.NONE, "");
     const given = this.log.bestAt(objective, models);
-    const note = given
-      ? `${given.label} has ${format.score(given.scores[objective.key].value)}`
-      : "";
-    return tile(label, format.score(best.scores[objective.key].value), note);
+    const value = best.scores[objective.key].value;
+    const bounds = this.log.boundsOf(objective);
+    const notes = [
+      given ? `${given.label} has ${format.score(given.scores[objective.key].value)}` : "",
+      (holds(value, bounds) ? "" : "violates: ") + boundsText(bounds, format.score),
+    ];
+    return tile(label, format.score(value), notes.filter(Boolean).join("; "));
   }
 
   /** How many examples are for what. */

@@ -7,12 +7,27 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 
-def ranks(points: ArrayLike) -> NDArray[np.int64]:
-    """(n,) number of the front that each of (n, m) points lies on; 0 is the nondominated one."""
+def ranks(points: ArrayLike, violation: ArrayLike | None = None) -> NDArray[np.int64]:
+    """(n,) number of the front that each of (n, m) points lies on; 0 is the nondominated one.
+
+    Points that violate constraints come after all that do not, in the order of their violation:
+    Deb et al. 2002, section VI-A.
+
+    Args:
+        points: scores.
+        violation: (n,) not negative; None where nothing is violated.
+    """
     matrix = np.asarray(points, dtype=np.float64)
     if len(matrix) == 0:
         return np.zeros(0, dtype=np.int64)
-    return np.asarray(moocore.pareto_rank(-matrix), dtype=np.int64)
+    missed = np.zeros(len(matrix)) if violation is None else np.asarray(violation)
+    rank = np.zeros(len(matrix), dtype=np.int64)
+    holds = missed == 0
+    if holds.any():
+        rank[holds] = moocore.pareto_rank(-matrix[holds])
+    behind = np.unique(missed[~holds], return_inverse=True)[1]
+    rank[~holds] = behind + (rank[holds].max() + 1 if holds.any() else 0)
+    return rank
 
 
 def crowding(points: ArrayLike) -> NDArray[np.float64]:

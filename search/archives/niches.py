@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -18,12 +18,14 @@ class NicheArchive(Generic[Member]):
     code differ: a load of zero counts as one, loads of the replacement include the child, the
     first of several worst members leaves (so a child that ties with an older member replaces it).
     Differs from both in that the attraction falls back to fitness where nobody is better at
-    anything.
+    anything, and in constraints: whoever violates them most leaves first, and the first parent
+    holds them where anyone does. Mates may violate them, for they can have what is missing.
 
     Args:
         capacity: greatest number of members; until it is reached everyone is admitted.
         alpha: how strongly members compete, 0 for not at all (a plain genetic algorithm).
         weights: of the objectives; None where there is one.
+        violation: by how much a member violates constraints, not negative.
     """
 
     def __init__(
@@ -32,6 +34,7 @@ class NicheArchive(Generic[Member]):
         *,
         alpha: float = 1.0,
         weights: Sequence[float] | None = None,
+        violation: Callable[[Member], float] = lambda _: 0.0,
     ) -> None:
         if capacity < 1:
             raise ValueError(f"an archive holds at least one member, not {capacity}")
@@ -39,6 +42,7 @@ class NicheArchive(Generic[Member]):
         self.members: list[Member] = []
         self._scores: list[tuple[NDArray[np.float64], ...]] = []
         self._alpha = alpha
+        self._violation = violation
         self._weights = np.array(weights or (1.0,), dtype=np.float64)
 
     def __len__(self) -> int:
@@ -50,7 +54,7 @@ class NicheArchive(Generic[Member]):
         self._scores.append(tuple(np.array(s, dtype=np.float64) for s in scores))
         if len(self.members) <= self.capacity:
             return True
-        leaves = int(np.argmin(self.fitness()))
+        leaves = int(np.lexsort((self.fitness(), -self._violations()))[0])
         del self.members[leaves], self._scores[leaves]
         return leaves != self.capacity
 
@@ -91,10 +95,14 @@ class NicheArchive(Generic[Member]):
             return _proportions(pull)
         return _proportions(np.where(others, shares.sum(axis=1), 0.0), others)
 
+    def _violations(self) -> NDArray[np.float64]:
+        return np.array([self._violation(member) for member in self.members])
+
     def draw(self, rng: np.random.Generator) -> tuple[int, int]:
         """Indices of two parents, the first in proportion to its fitness."""
-        everyone = np.arange(len(self.members))
-        first = int(rng.choice(everyone, p=_proportions(self.fitness())))
+        everyone, missed = np.arange(len(self.members)), self._violations()
+        least = missed == missed.min()
+        first = int(rng.choice(everyone, p=_proportions(self.fitness() * least, least)))
         return first, int(rng.choice(everyone, p=self.mates(first)))
 
 

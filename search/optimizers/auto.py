@@ -15,7 +15,7 @@ from search.improvement import Boxes
 from search.optimizer import Options, RacesOn, Task, needs_genes, optimizers
 from search.optimizers.uniform import SobolPoints
 from search.outcome import Candidate, Origin, Outcome, Scored
-from search.pareto import front, span
+from search.pareto import first_front, front, span
 from search.posterior import Observations, Posterior, learned, posterior
 from search.space import Genome
 from search.spec import SearchSpec
@@ -60,7 +60,9 @@ class Auto:
     Opens with weights that are known to be good and a few spread points. From then on each
     candidate is the one of greatest expected hypervolume improvement, candidates in flight taken
     as if they had come out as predicted (the "kriging believer" of Ginsbourger et al. 2010).
-    Metrics are modelled on the scale of their link, where a proportion has no ends.
+    Metrics are modelled on the scale of their link, where a proportion has no ends. Improvement
+    counts above what constraints demand, by the probability that no upper bound is exceeded
+    (Gardner et al. 2014, "Bayesian optimization with inequality constraints").
     """
 
     name: ClassVar[str] = "auto"
@@ -85,6 +87,7 @@ class Auto:
         self._errors: list[Vector] = []
         self._counts = (1,) * len(task.objectives)
         self._learned: tuple[int, tuple[Hyperparameters, ...]] = (0, ())
+        self._constraints = task.constraints()
 
     def ask(
         self, ordinal: int, rng: np.random.Generator, pending: Sequence[Candidate] = (), /
@@ -98,6 +101,7 @@ class Auto:
 
     def tell(self, outcome: Outcome) -> None:
         candidate, values = outcome.candidate, self._task.values(outcome)
+        self._constraints.learn(candidate.ordinal, values)
         if values is not None and candidate.ordinal < self._task.opening:
             self._baselines.append((candidate.origin.move, values))
         if candidate.genome is None:
@@ -148,19 +152,24 @@ class Auto:
         belief = self._belief(known, waiting)
         reference = self._reference()
         genomes, values = np.stack(self._genomes)[scored], known.values[scored]
-        best = front(values)
+        best = first_front(values, self._constraints.violation(values))
         expected = np.concatenate((values[best], belief(self._features(waiting))[0]))
-        boxes = Boxes.beyond(_thinned(expected, reference), reference)
+        holding = expected[self._constraints.violation(expected) == 0]
+        boxes = Boxes.beyond(_thinned(holding, reference), reference)
         taken = np.concatenate((np.stack(self._genomes), waiting))
         unit = span(values)
 
         def worth(pool: Matrix) -> Matrix:
-            """(n, 2) expected gain; and how near the reference is, for where nothing is gained."""
+            """(n, 2) expected gain; and how near the reference is, for where nothing is gained.
+
+            Gain counts where no upper bound is exceeded; the reference is above all lower ones.
+            """
             mean, sd = belief(self._features(pool))
-            gain = boxes.expected_gain(mean, sd)
+            gain = boxes.expected_gain(mean, sd) * self._constraints.chance(mean, sd)
             gain[gain < _NOTHING * sd.prod(axis=1)] = 0.0
             gain[cdist(pool, taken, "chebyshev").min(axis=1) < _SAME] = -1.0
-            return np.stack((gain, ((mean + sd - reference) / unit).min(axis=1)), axis=1)
+            inside = np.minimum(mean + sd - reference, self._constraints.high - mean + sd)
+            return np.stack((gain, (inside / unit).min(axis=1)), axis=1)
 
         pool = self._pool(genomes[best], rng)
         value = worth(pool)
@@ -184,14 +193,15 @@ class Auto:
     def _reference(self) -> Vector:
         """(objectives,) the point above which improvement counts.
 
-        What the spec demands. Else a tenth of the baselines' span below the worse of base and
-        average: what a specialist gives up for its own task is known already.
+        A tenth of the baselines' span below the worse of base and average: what a specialist gives
+        up for its own task is known already. Never below what the spec demands.
         """
         if self._task.floor is not None:
-            return self._task.floor
+            return np.maximum(self._task.floor, self._constraints.low)
         points = np.stack([values for _, values in self._baselines] or self._values)
         shared = [values for move, values in self._baselines if move in ("base", "average")]
-        return np.asarray(np.min(shared or points, axis=0) - 0.1 * span(points))
+        usual = np.min(shared or points, axis=0) - 0.1 * span(points)
+        return np.maximum(usual, self._constraints.low)
 
 
 def _anchor(told: int) -> int:

@@ -16,6 +16,9 @@ from search.pareto import span
 from search.space import Genome
 from search.spec import SearchSpec
 
+# (violation of the constraints, preference): ordered by the first, less being better.
+_Merit = tuple[float, float]
+
 # Above this a full covariance matrix costs more than it can learn within any budget.
 _FULL_COVARIANCE_DIM = 400
 
@@ -55,8 +58,9 @@ class CMAES:
         average = task.space.encode({"weight": 1.0 / len(task.space.parents)})
         self._opening: list[tuple[Candidate, NDArray[np.float64]]] = []
         self._unit = np.ones(len(task.objectives))
-        self._best: tuple[float, Genome] = (-np.inf, average)
-        self._generation: list[tuple[Genome, float | None]] = []
+        self._constraints = task.constraints()
+        self._best: tuple[_Merit, Genome] = ((np.inf, -np.inf), average)
+        self._generation: list[tuple[Genome, _Merit | None]] = []
         self._restarts = 0
         self._start()
 
@@ -77,17 +81,18 @@ class CMAES:
     def tell(self, outcome: Outcome) -> None:
         self._told += 1
         values = self._task.values(outcome)
+        self._constraints.learn(outcome.candidate.ordinal, values)
         if self._told <= self._task.opening:
             if values is not None:
                 self._opening.append((outcome.candidate, values))
             if self._told == self._task.opening:
                 self._open()
             return
-        value = None if values is None else self._task.preference(values, self._unit)
         if outcome.candidate.genome is not None:
             genome = np.array(outcome.candidate.genome)
-            self._compare(genome, value)
-            self._generation.append((genome, value))
+            merit = None if values is None else self._merit(values)
+            self._compare(genome, merit)
+            self._generation.append((genome, merit))
         if len(self._generation) == self._strategy.popsize:
             self._advance()
 
@@ -101,15 +106,18 @@ class CMAES:
         self._unit = span(np.reshape(baselines, (-1, len(self._task.objectives))))
         for candidate, values in self._opening:
             if candidate.genome is not None:
-                value = self._task.preference(values, self._unit)
-                self._compare(np.array(candidate.genome), value)
+                self._compare(np.array(candidate.genome), self._merit(values))
         self._opening.clear()
         self._start()
 
-    def _compare(self, genome: Genome, value: float | None) -> None:
+    def _merit(self, values: NDArray[np.float64]) -> _Merit:
+        missed = float(self._constraints.violation(values))
+        return missed, self._task.preference(values, self._unit)
+
+    def _compare(self, genome: Genome, merit: _Merit | None) -> None:
         """Remember the best genome."""
-        if value is not None and value > self._best[0]:
-            self._best = (value, genome)
+        if merit is not None and (-merit[0], merit[1]) > (-self._best[0][0], self._best[0][1]):
+            self._best = (merit, genome)
 
     def _start(self) -> None:
         """A new distribution around the best genome that was told, else the uniform average."""
@@ -134,7 +142,7 @@ class CMAES:
 
     def _advance(self) -> None:
         genomes = [self._padded(genome) for genome, _ in self._generation]
-        losses = _losses([value for _, value in self._generation])
+        losses = _losses([merit for _, merit in self._generation])
         self._generation = []
         self._strategy.tell(genomes, losses)
         if self._strategy.stop():
@@ -150,8 +158,18 @@ class CMAES:
         return genome if len(genome) > 1 else np.append(genome, 0.5)
 
 
-def _losses(values: list[float | None]) -> list[float]:
-    """Values turned around for a minimizer; what was not scored is worse than all that was."""
-    scored = [-value for value in values if value is not None]
-    worst = max(scored, default=0.0) + 1.0
-    return [worst if value is None else -value for value in values]
+def _losses(merits: list[_Merit | None]) -> list[float]:
+    """Preferences turned around for a minimizer.
+
+    What violates constraints is worse than all that does not, and what was not scored than both.
+    """
+    worst = max((-value for missed, value in filter(None, merits) if not missed), default=0.0)
+    most = max((missed for missed, _ in filter(None, merits)), default=0.0)
+
+    def loss(merit: _Merit | None) -> float:
+        if merit is None:
+            return worst + 1.0 + most + (1.0 if most else 0.0)
+        missed, value = merit
+        return worst + 1.0 + missed if missed else -value
+
+    return [loss(merit) for merit in merits]

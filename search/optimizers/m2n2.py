@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -94,6 +95,13 @@ class _Breed(Protocol[Individual]):
         """The offspring of two; its origin does not name them yet."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Member(Generic[Individual]):
+    ordinal: int
+    individual: Individual
+    values: NDArray[np.float64]
+
+
 class _Population(Generic[Individual]):
     """The archive and who may enter it."""
 
@@ -101,28 +109,32 @@ class _Population(Generic[Individual]):
         self._task = task
         self._breed = breed
         self._told = 0
-        self._archive: NicheArchive[tuple[int, Individual]] = NicheArchive(
+        self._constraints = task.constraints()
+        self._archive: NicheArchive[_Member[Individual]] = NicheArchive(
             options.population,
             alpha=options.alpha,
             weights=[objective.weight for objective in task.objectives],
+            violation=lambda member: float(self._constraints.violation(member.values)),
         )
 
     def ask(self, ordinal: int, rng: np.random.Generator) -> Candidate:
         if self._breed.is_founding(self._told, len(self._archive)):
             return self._breed.founder(ordinal, rng)
         a, b = (self._archive.members[i] for i in self._archive.draw(rng))
-        child = self._breed.child(ordinal, (a[1], b[1]), rng)
-        origin = Origin(child.origin.move, (a[0], b[0]), child.origin.detail)
+        child = self._breed.child(ordinal, (a.individual, b.individual), rng)
+        origin = Origin(child.origin.move, (a.ordinal, b.ordinal), child.origin.detail)
         return Candidate(ordinal, child.recipe, origin, child.genome)
 
     def tell(self, outcome: Outcome) -> None:
         self._told += 1
-        if not isinstance(outcome, Scored) or self._task.values(outcome) is None:
+        values = self._task.values(outcome)
+        self._constraints.learn(outcome.candidate.ordinal, values)
+        if not isinstance(outcome, Scored) or values is None:
             return
         individual = self._breed.read(outcome.candidate)
         if individual is not None:
             scores = [_examples(outcome.scores[o.key]) for o in self._task.objectives]
-            self._archive.add((outcome.candidate.ordinal, individual), scores)
+            self._archive.add(_Member(outcome.candidate.ordinal, individual, values), scores)
 
 
 class _Tables:

@@ -15,10 +15,11 @@ from pymoo.optimize import minimize
 from pymoo.util.ref_dirs import get_reference_directions
 from scipy.spatial.distance import cdist
 
+from search.constraints import Constraints
 from search.optimizer import Options, RacesOn, Task, needs_genes, optimizers
 from search.optimizers.uniform import SobolPoints
 from search.outcome import Candidate, Origin, Outcome, Scored
-from search.pareto import front, hypervolume, reference_point
+from search.pareto import first_front, hypervolume, reference_point
 from search.space import Genome, SearchSpace
 from search.spec import SearchSpec
 from search.surrogate import Surrogate, fit, link_for, shapes_for
@@ -69,6 +70,7 @@ class MAP:
         self._genomes: list[Genome] = []
         self._values: list[Vector] = []
         self._counts: tuple[int, ...] = ()
+        self._constraints = task.constraints()
         self._fitted: tuple[int, tuple[Surrogate, ...]] = (0, ())
 
     def ask(
@@ -84,6 +86,7 @@ class MAP:
 
     def tell(self, outcome: Outcome) -> None:
         values = self._task.values(outcome)
+        self._constraints.learn(outcome.candidate.ordinal, values)
         if values is None or not isinstance(outcome, Scored):
             return
         candidate = outcome.candidate
@@ -124,10 +127,11 @@ class MAP:
         values, dim = np.stack(self._values), self._task.space.dim
         directions = _directions(values.shape[1], self._options.population)
         size = max(self._options.population, len(directions))
-        best = np.stack(self._genomes)[front(values)][-size // 2 :]
+        on_front = first_front(values, self._constraints.violation(values))
+        best = np.stack(self._genomes)[on_front][-size // 2 :]
         start = np.concatenate((best, rng.random((size - len(best), dim))))
         found = minimize(
-            _Predicted(self._predict, dim, values.shape[1]),
+            _Predicted(self._predict, self._constraints, dim, values.shape[1]),
             NSGA3(directions, pop_size=size, sampling=start),
             ("n_gen", self._options.generations),
             seed=int(rng.integers(2**31)),
@@ -138,16 +142,19 @@ class MAP:
     def _promising(self, genomes: Matrix, place: int) -> Genome:
         """The one of (n, dim) genomes that is chosen at a place of the queue, counted from 0.
 
-        Each place goes to what adds most hypervolume to the known front and to all places before;
-        where nothing adds any, to what is farthest from all known genomes.
+        Each place goes to what is predicted to violate least, and of that to what adds most
+        hypervolume to the known front and to all places before; where nothing adds any, to what is
+        farthest from all known genomes.
         """
         distance = cdist(genomes, np.stack(self._genomes)).min(axis=1)
         predicted, have = self._predict(genomes), np.stack(self._values)
-        have, reference = have[front(have)], self._reference(predicted)
+        missed = self._constraints.violation(predicted)
+        have = have[first_front(have, self._constraints.violation(have))]
+        reference = self._reference(predicted)
         for _ in range(place + 1):
-            gains = _gains(have, predicted, reference)
-            gains[distance < _SAME] = 0.0
-            chosen = int(np.argmax(gains if gains.max() > 0 else distance))
+            gains = np.maximum(_gains(have, predicted, reference), 0.0)
+            known = distance < _SAME
+            chosen = int(np.lexsort((-distance, -gains, missed, known))[0])
             have = np.vstack((have, predicted[chosen]))
             apart = np.linalg.norm(genomes - genomes[chosen], axis=1)
             distance = np.minimum(distance, apart)
@@ -159,24 +166,36 @@ class MAP:
 
         A tenth of the baselines' span below the worse of base and average, rather than below the
         worst parent: what a specialist gives up for its own task is known already. Where nothing
-        predicted lies above that, the worst parent's after all.
+        predicted lies above that, the worst parent's after all. Never below what must be reached.
         """
         points = np.stack([values for _, values in self._baselines] or self._values)
         shared = [values for move, values in self._baselines if move in ("base", "average")]
         worst = reference_point(points)
         near: Vector = np.min(shared or points, axis=0) - (points.min(axis=0) - worst)
-        return near if (predicted > near).all(axis=1).any() else worst
+        reference = near if (predicted > near).all(axis=1).any() else worst
+        return np.maximum(reference, self._constraints.low)
 
 
 class _Predicted(Problem):  # type: ignore[misc]  # pymoo has no types
     """The surrogates as something to be minimized by pymoo."""
 
-    def __init__(self, predict: Callable[[Matrix], Matrix], dim: int, objectives: int) -> None:
-        super().__init__(n_var=dim, n_obj=objectives, xl=0.0, xu=1.0)
+    def __init__(
+        self,
+        predict: Callable[[Matrix], Matrix],
+        constraints: Constraints,
+        dim: int,
+        objectives: int,
+    ) -> None:
+        limits = 1 if constraints else 0
+        super().__init__(n_var=dim, n_obj=objectives, n_ieq_constr=limits, xl=0.0, xu=1.0)
         self._predict = predict
+        self._constraints = constraints
 
     def _evaluate(self, x: Matrix, out: dict[str, Matrix], *_args: Any, **_kwargs: Any) -> None:
-        out["F"] = -self._predict(x)
+        predicted = self._predict(x)
+        out["F"] = -predicted
+        if self._constraints:
+            out["G"] = self._constraints.violation(predicted)[:, None]
 
 
 def _directions(objectives: int, most: int) -> Matrix:

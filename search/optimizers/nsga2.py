@@ -45,7 +45,7 @@ class NSGA2:
 
     Differs from the paper in being steady-state: a child competes as soon as its outcome is told,
     so nothing waits for a generation. An infeasible candidate never enters the population, that
-    is, it ranks below every member.
+    is, it ranks below every member. Constraints are handled as in the paper, section VI.
     """
 
     name: ClassVar[str] = "nsga2"
@@ -60,6 +60,7 @@ class NSGA2:
         self._options = options
         self._points = SobolPoints(task.space.dim, task.generator(0))
         self._members: list[_Member] = []
+        self._constraints = task.constraints()
 
     def ask(
         self, ordinal: int, rng: np.random.Generator, _pending: Sequence[Candidate] = (), /
@@ -73,6 +74,7 @@ class NSGA2:
 
     def tell(self, outcome: Outcome) -> None:
         values = self._task.values(outcome)
+        self._constraints.learn(outcome.candidate.ordinal, values)
         if values is None or outcome.candidate.genome is None:
             return
         genome = np.array(outcome.candidate.genome)
@@ -87,7 +89,7 @@ class NSGA2:
     def _tournament(self, rng: np.random.Generator) -> _Member:
         """The better of two members by rank, then by crowding; the first drawn where they tie."""
         points = np.stack([member.values for member in self._members])
-        rank = ranks(points)
+        rank = ranks(points, self._constraints.violation(points))
         i, j = (int(n) for n in rng.choice(len(points), size=2, replace=False))
         if rank[i] != rank[j]:
             return self._members[i if rank[i] < rank[j] else j]
@@ -123,6 +125,6 @@ class NSGA2:
     def _worst(self) -> int:
         """Index of the most crowded member of the last front."""
         points = np.stack([member.values for member in self._members])
-        rank = ranks(points)
+        rank = ranks(points, self._constraints.violation(points))
         last = np.flatnonzero(rank == rank.max())
         return int(last[most_crowded(points[last])])

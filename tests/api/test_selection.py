@@ -80,6 +80,28 @@ def test_the_winner_is_the_best_on_select_and_not_on_search(store: Store) -> Non
     assert first == max(selected, key=lambda n: selected[n][0])
 
 
+def test_finalists_and_winner_hold_the_constraints_where_anyone_does(store: Store) -> None:
+    """Of the first objective the winner without constraints would score less than that."""
+    free = read(store, searched(store)).selection
+    assert free.winner is not None
+    bar = free.selected[free.winner][KEYS[0]].value + 0.01
+    objectives = [
+        {"task": "add", "metric": "score", "at_least": bar},
+        {"task": "reverse", "metric": "acc"},
+    ]
+    reading = read(store, searched(store, objectives=objectives))
+    selection, standings = reading.selection, reading.standings
+    entries = {n: store.candidate(reading.search.id, n) for n in selection.finalists}
+    for entry in entries.values():
+        assert entry is not None
+        assert entry.outcome is not None
+        assert entry.outcome.scores[KEYS[0]].value >= bar
+    assert standings.front
+    assert selection.winner != free.winner
+    assert selection.winner is not None
+    assert selection.selected[selection.winner][KEYS[0]].value >= bar
+
+
 def test_scores_are_those_of_their_split(store: Store) -> None:
     search_id = searched(store)
     winner = read(store, search_id).selection.winner

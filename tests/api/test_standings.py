@@ -26,8 +26,11 @@ def log(points: list[tuple[float, float]]) -> list[Event]:
     return [scored(n + 1, n, point) for n, point in enumerate(points)]
 
 
-def standings(*events: Event) -> Standings:
-    made = Standings(submission(evaluations=1000).spec)
+def standings(*events: Event, bounds: dict[str, object] | None = None) -> Standings:
+    objectives = [{"task": "add", "metric": "score", **(bounds or {})}]
+    objectives += [{"task": "reverse", "metric": "acc"}]
+    told = submission(evaluations=1000, objectives=objectives)
+    made = Standings(told.spec, told.directions)
     made.feed(events)
     return made
 
@@ -90,6 +93,38 @@ def test_of_equals_the_first_is_best_and_all_are_on_the_front() -> None:
     made = standings(*log([(0.0, 0.0), (1.0, 1.0), (1.0, 1.0), (0.5, 0.5)]))
     assert made.front == (1, 2)
     assert made.best() == 1
+
+
+BASELINES = [(0.4, 0.0), (0.6, 0.2), (0.5, 0.9), (0.5, 0.5)]
+
+
+def test_the_front_is_of_those_that_hold_the_constraints() -> None:
+    made = standings(
+        *log([*BASELINES, (0.55, 0.95), (0.62, 0.3), (0.7, 0.25)]), bounds={"at_least": 0.6}
+    )
+    assert made.front == (5, 6)
+    assert made.front_in([KEYS[1]]) == (5,)
+    assert made.best({KEYS[1]: 1.0}) == 5
+    assert made.hypervolume == pytest.approx(
+        hypervolume([(0.62, 0.3), (0.7, 0.25), (0.6, 0.2)], reference_point(BASELINES))
+    )
+
+
+def test_while_nobody_holds_the_constraints_those_are_best_that_miss_them_least() -> None:
+    made = standings(*log([*BASELINES, (0.69, 0.0), (0.5, 1.0)]), bounds={"at_least": 0.7})
+    assert made.front == (4,)
+    assert made.best() == 4
+    assert made.hypervolume == 0
+
+
+def test_nobody_is_forgotten_before_it_is_known_where_bounds_lie() -> None:
+    """The fourth is dominated by the fifth, which exceeds what the best parent sets."""
+    points = [*BASELINES, (0.59, 0.91), (0.8, 0.95)]
+    early = [scored(n + 1, n, points[n]) for n in (4, 5, 0, 3)]
+    made = standings(*early, bounds={"at_most": {"best_parent": 0.0}})
+    assert made.front == (5,)
+    made.feed(scored(n + 5, n, points[n]) for n in (1, 2))
+    assert made.front == (1, 4)
 
 
 def test_a_front_can_be_taken_in_fewer_objectives() -> None:

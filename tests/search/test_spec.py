@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from search.problems import Invalid
-from search.spec import SearchSpec, parse_spec
+from search.spec import Relative, SearchSpec, parse_spec
 
 
 def problems(document: object) -> dict[str, str]:
@@ -31,6 +31,34 @@ def test_json_form_is_the_same_spec_with_the_same_digest(document: dict[str, Any
 
 def test_a_seed_more_is_another_digest(document: dict[str, Any]) -> None:
     assert parse_spec(document).digest != parse_spec({**document, "seed": 1}).digest
+
+
+def test_objectives_have_constraints_in_numbers_or_relative_to_what_there_was(
+    document: dict[str, Any],
+) -> None:
+    document["objectives"][0] |= {"at_least": {"base": -0.02}, "at_most": 1}
+    document["objectives"][1] |= {"at_least": {"best_parent": 0}}
+    one, other = parse_spec(document).objectives
+    assert (one.at_least, one.at_most) == (Relative(base=-0.02), 1.0)
+    assert (other.at_least, other.at_most) == (Relative(best_parent=0.0), None)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "field", "message"),
+    [
+        ({"at_least": "much"}, ".at_least", "write a number, {base: difference} or {best_parent:"),
+        ({"at_least": {}}, ".at_least", "write either {base: difference} or {best_parent:"),
+        ({"at_least": {"base": 0, "best_parent": 0}}, ".at_least", "write either {base:"),
+        ({"at_most": {"bsae": 0}}, ".at_most.bsae", "did you mean 'base'?"),
+        ({"at_least": 0.9, "at_most": 0.8}, "", "at_least is 0.9 and at_most is 0.8; no score is"),
+    ],
+)
+def test_a_wrong_constraint_is_explained(
+    document: dict[str, Any], bounds: dict[str, Any], field: str, message: str
+) -> None:
+    document["objectives"][0] |= bounds
+    found = problems(document)
+    assert message in found["objectives[0]" + field]
 
 
 def test_all_problems_are_reported_together_where_the_user_wrote_them(

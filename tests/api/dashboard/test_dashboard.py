@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import re
 import tarfile
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
+import numpy as np
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 from playwright.sync_api import TimeoutError as Timeout
 
+from search.pareto import first_front, front
 from search.spec import SearchSpec, parse_spec
 from tests.api.dashboard import walk
 from tests.api.dashboard.fake_service import DASHBOARD, FakeService
@@ -27,14 +32,22 @@ OBJECTIVES = {
 }
 
 
-def spec(*, tasks: dict[str, str] = OBJECTIVES, evaluations: int = 60) -> SearchSpec:
+def spec(
+    *,
+    tasks: dict[str, str] = OBJECTIVES,
+    evaluations: int = 60,
+    bounds: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+) -> SearchSpec:
     return parse_spec(
         {
             "name": "three-skills",
             "base": {"path": "models/base"},
             "parents": [{"name": p, "path": f"models/{p}"} for p in ("arith", "string", "facts")],
             "method": "ties",
-            "objectives": [{"task": task, "metric": metric} for task, metric in tasks.items()],
+            "objectives": [
+                {"task": task, "metric": metric, **bounds.get(task, {})}
+                for task, metric in tasks.items()
+            ],
             "optimizer": {"name": "cma_es"},
             "budget": {"evaluations": evaluations},
         }
@@ -205,6 +218,33 @@ def test_what_the_survey_found_is_told(
     whole, mlp = (section.locator("tbody tr").nth(place) for place in (0, 1))
     expect(whole).to_have_text(re.compile(r"arith\s*all\s*0.0312\s*0.9995\s*1.0004\s*25 %"))
     expect(mlp).to_have_text(re.compile(r"MLPs\s*0.0441\s*\S\s*1.0009"))
+    assert watch.complaints == []
+
+
+def test_the_front_is_of_those_that_hold_the_constraints(
+    watched_page: Page, watch: Watch, service: FakeService, address: str
+) -> None:
+    """At least what the base has in arithmetic plus 0.3, and in the other at most 0.6."""
+    bounds = {"nm_arith": {"at_least": {"base": 0.3}}, "nm_string": {"at_most": 0.6}}
+    tasks = {"nm_arith": "acc", "nm_string": "exact_match"}
+    search = service.add(spec(tasks=tasks, bounds=bounds))
+    watched_page.goto(f"{address}/#/searches/{search.id}")
+    scored = [c for c in search.candidates() if c.state == "scored"]
+    points = np.array([[c.scores[o.key].value for o in search.objectives] for c in scored])
+    holds = (points[:, 0] >= points[0, 0] + 0.3) & (points[:, 1] <= 0.6)
+    expected = [
+        c.label for c, on in zip(scored, first_front(points, 1.0 - holds), strict=True) if on
+    ]
+    assert 0 < len(expected) < int(front(points).sum())
+    watched_page.locator(".table-card").get_by_label("Show").select_option("front")
+    names = watched_page.locator(".candidates tbody th a")
+    expect(names).to_have_count(len(expected))
+    assert sorted(names.all_inner_texts()) == sorted(expected)
+    watched_page.locator(".table-card").get_by_label("Show").select_option("all")
+    expect(watched_page.locator(".candidates .violates").first).to_be_attached()
+    tiles = watched_page.locator(".tiles")
+    expect(tiles).to_contain_text(f"at least {points[0, 0] + 0.3:.3f}")
+    expect(tiles).to_contain_text("at most 0.600")
     assert watch.complaints == []
 
 

@@ -45,6 +45,12 @@ def test_crowding_is_that_of_pymoo(points: NDArray[np.float64]) -> None:
     np.testing.assert_allclose(crowding(points), expected, rtol=1e-9)
 
 
+def test_what_violates_constraints_comes_after_all_else_in_the_order_of_its_violation() -> None:
+    points = [[1.0, 1.0], [0.5, 0.5], [9.0, 9.0], [8.0, 8.0], [7.0, 7.0]]
+    assert ranks(points, [0.0, 0.0, 0.2, 0.1, 0.2]).tolist() == [0, 1, 3, 2, 3]
+    assert ranks(points[2:], [0.2, 0.1, 0.2]).tolist() == [1, 0, 1]
+
+
 def test_nothing_has_no_rank() -> None:
     assert len(ranks(np.zeros((0, 2)))) == 0
 

@@ -144,6 +144,37 @@ def test_a_worse_child_does_not_stay() -> None:
     assert archive.members == [0, 1]
 
 
+def missing(capacity: int, *violations: float) -> NicheArchive[int]:
+    """Members 0, 1 ... that violate constraints so much; those that violate more are fitter."""
+    archive: NicheArchive[int] = NicheArchive(capacity, violation=lambda n: violations[n])
+    for n, violation in enumerate(violations[:capacity]):
+        archive.add(n, [np.arange(4) < 1 + 3 * (violation > 0)])
+    return archive
+
+
+def test_whoever_violates_constraints_most_leaves_first() -> None:
+    archive = missing(3, 0.0, 0.2, 0.1, 0.0)
+    assert archive.add(3, [np.zeros(4)])
+    assert archive.members == [0, 2, 3]
+
+
+def test_a_child_that_violates_constraints_most_does_not_stay() -> None:
+    archive = missing(2, 0.0, 0.0, 0.1)
+    assert not archive.add(2, [np.ones(4)])
+
+
+def test_first_parents_hold_constraints_and_mates_need_not() -> None:
+    archive = missing(3, 0.0, 0.2, 0.1)
+    drawn = [archive.draw(np.random.default_rng(n)) for n in range(20)]
+    assert {first for first, _ in drawn} == {0}
+    assert {mate for _, mate in drawn} == {1, 2}
+
+
+def test_where_nobody_holds_constraints_first_parents_miss_them_least() -> None:
+    archive = missing(3, 0.3, 0.1, 0.2)
+    assert {archive.draw(np.random.default_rng(n))[0] for n in range(20)} == {1}
+
+
 def test_objectives_weigh_what_they_weigh_whatever_their_size_and_unit() -> None:
     """100 right-or-wrong examples against 10 graded in the hundreds, at weights 1 and 3."""
     archive: NicheArchive[str] = NicheArchive(4, weights=(1.0, 3.0))

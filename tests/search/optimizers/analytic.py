@@ -43,6 +43,8 @@ class Setup:
     parallel: int = 1
     seed: int = 0
     options: dict[str, Any] = field(default_factory=dict)
+    bounds: dict[str, Any] = field(default_factory=dict)
+    """Of the first objective: ``at_least`` and ``at_most``."""
 
     @cached_property
     def layout(self) -> Layout:
@@ -64,7 +66,10 @@ class Setup:
                     "blocks": "tensor" if self.blocks else "model",
                     "parameters": {"weight": searched} if self.blocks else {"scale": searched},
                 },
-                "objectives": [{"task": f"t{i}", "metric": "acc"} for i in range(self.objectives)],
+                "objectives": [
+                    {"task": f"t{i}", "metric": "acc", **(self.bounds if i == 0 else {})}
+                    for i in range(self.objectives)
+                ],
                 "optimizer": {"name": self.optimizer, **self.options},
                 "budget": {"evaluations": 1000, "parallel": self.parallel},
                 "seed": self.seed,
