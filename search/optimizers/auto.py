@@ -150,8 +150,8 @@ class Auto:
         """The genome of greatest expected improvement, given genomes that are in flight."""
         known, scored = self._known(), self._scored()
         belief = self._belief(known, waiting)
-        reference = self._reference()
         genomes, values = np.stack(self._genomes)[scored], known.values[scored]
+        reference = self._reference(values)
         best = first_front(values, self._constraints.violation(values))
         expected = np.concatenate((values[best], belief(self._features(waiting))[0]))
         holding = expected[self._constraints.violation(expected) == 0]
@@ -190,18 +190,20 @@ class Auto:
         near = [_moved(best[rng.integers(len(best), size=_NEAR)], step, rng) for step in _STEPS]
         return np.concatenate((rng.random((_ANYWHERE, dim)), np.clip(line, 0.0, 1.0), *near))
 
-    def _reference(self) -> Vector:
-        """(objectives,) the point above which improvement counts.
+    def _reference(self, values: Matrix) -> Vector:
+        """(objectives,) the point above which improvement counts, given (n, objectives) scores.
 
         A tenth of the baselines' span below the worse of base and average: what a specialist gives
-        up for its own task is known already. Never below what the spec demands.
+        up for its own task is known already. Constraints say themselves what may be given up: then
+        it is below the worst that was seen, but never below what they demand.
         """
         if self._task.floor is not None:
             return np.maximum(self._task.floor, self._constraints.low)
         points = np.stack([values for _, values in self._baselines] or self._values)
         shared = [values for move, values in self._baselines if move in ("base", "average")]
-        usual = np.min(shared or points, axis=0) - 0.1 * span(points)
-        return np.maximum(usual, self._constraints.low)
+        given_up = values if self._constraints else np.stack(shared or list(points))
+        below: Vector = given_up.min(axis=0) - 0.1 * span(points)
+        return np.maximum(below, self._constraints.low)
 
 
 def _anchor(told: int) -> int:

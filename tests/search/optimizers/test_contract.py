@@ -121,24 +121,23 @@ def test_a_search_without_genes_is_refused_by_what_works_on_genes(setup: Setup) 
     assert not entry.problems(spec, 9, entry.options())
 
 
-@pytest.mark.parametrize("bound", ["at_least", "at_most"])
-def test_what_holds_the_constraints_comes_first(setup: Setup, bound: str) -> None:
-    """Half of what the search tries without a constraint would hold it; with it, two thirds do.
+def test_what_holds_the_constraints_comes_first(setup: Setup) -> None:
+    """An upper bound, which is the contrary of what is searched: a fifth of the scores are below.
 
     All that M2N2 makes on tables scores alike here; its archive is the same.
     """
     if setup.optimizer == "uniform" or setup.method == "linear":
         return
     setup = replace(setup, objectives=2)
-    limit = float(np.median(_late_scores(setup)))
-    late = _late_scores(replace(setup, bounds={bound: limit}))
-    holding = late >= limit if bound == "at_least" else late <= limit
-    assert holding.mean() > 0.65
+    free = _late_scores(setup)
+    limit = float(np.quantile(free, 0.2))
+    bound = _late_scores(replace(setup, bounds={"at_most": limit}))
+    assert np.maximum(bound - limit, 0).mean() < np.maximum(free - limit, 0).mean() / 3
 
 
 def _late_scores(setup: Setup) -> NDArray[np.float64]:
-    """(candidates,) what the last third of 150 score in the first objective."""
-    return search(setup, 150).points()[100:, 0]
+    """(candidates,) what the last 70 of 100 score in the first objective."""
+    return search(setup, 100).points()[30:, 0]
 
 
 @pytest.mark.parametrize("objectives", [1, 2])
