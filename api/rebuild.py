@@ -57,15 +57,20 @@ def build_run(
         optimizer(task, options),
         parallel=spec.budget.parallel,
         seed=spec.seed,
-        racing=_racing(spec, optimizer),
+        racing=_racing(task, spec, optimizer),
     )
 
 
-def _racing(spec: SearchSpec, optimizer: OptimizerClass) -> Racing | None:
+def _racing(task: Task, spec: SearchSpec, optimizer: OptimizerClass) -> Racing | None:
     if spec.racing == 0 or optimizer.races_on == "nothing":
         return None
     weights = {objective.key: objective.weight for objective in spec.objectives}
-    return Racing(weights, error=spec.racing, on_preference=optimizer.races_on == "preference")
+    return Racing(
+        weights,
+        error=spec.racing,
+        on_preference=optimizer.races_on == "preference",
+        constraints=task.constraints(),
+    )
 
 
 def suite(search: Search, split: Split, draws: Sequence[Draw] = ()) -> Suite:

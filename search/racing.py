@@ -29,8 +29,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from search.constraints import Constraints
 from search.outcome import Outcome, Score, Scored, Scores
-from search.pareto import front, span
+from search.pareto import first_front, span
 
 Vector = NDArray[np.float64]
 
@@ -224,29 +225,39 @@ class Racing:
     """Learns from outcomes, in ordinal order, what the next candidate runs against.
 
     Base, parents and average are incumbents and show how hard examples are, but say nothing about
-    what to expect of candidates.
+    what to expect of candidates. Whoever violates the constraints of the objectives is nobody's
+    incumbent, for one who holds them comes first however little it scores.
 
     Args:
         weights: by objective.
         error: see `Race`.
         on_preference: whether only the mean by these weights counts, each objective measured in
             spans of the baselines.
+        constraints: of the objectives, in the order of the weights; None where there are none.
     """
 
     def __init__(
-        self, weights: Mapping[str, float], *, error: float, on_preference: bool = False
+        self,
+        weights: Mapping[str, float],
+        *,
+        error: float,
+        on_preference: bool = False,
+        constraints: Constraints | None = None,
     ) -> None:
         self._fields = {key: _Field() for key in weights}
         self._weights = weights
         self._error = error
         self._on_preference = on_preference
+        self._constraints = constraints
         self._baselines: list[list[float]] = []
         self._leaders: list[_Leader] = []
         self._courses: dict[str, Course] | None = None
 
     def absorb(self, outcome: Outcome) -> None:
         """Learn from the next outcome."""
+        ordinal = outcome.candidate.ordinal
         if not isinstance(outcome, Scored):
+            self._learn(ordinal, None)
             return
         scores = {key: outcome.scores[key] for key in self._fields}
         for key, score in scores.items():
@@ -256,14 +267,21 @@ class Racing:
         if outcome.candidate.origin.is_baseline:
             self._baselines.append([score.value for score in scores.values()])
         seen = {key: (_mean(score), score.count) for key, score in scores.items()}
-        self._lead(_Leader(outcome.candidate.ordinal, seen))
+        values = np.array([score.value for score in scores.values()])
+        self._learn(ordinal, values)
+        self._lead(_Leader(ordinal, seen, values))
 
     def race(self) -> Race | None:
         """For the next candidate; None as long as too little is known."""
         courses = self.courses()
         if courses is None:
             return None
-        leaders = tuple(leader.measured(courses) for leader in self._leaders)
+        missed = self._violations(self._leaders)
+        leaders = tuple(
+            leader.measured(courses)
+            for leader, violation in zip(self._leaders, missed, strict=True)
+            if violation == 0
+        )
         return Race(courses, leaders, self._error, self._units() if self._on_preference else None)
 
     def _units(self) -> dict[str, float]:
@@ -278,22 +296,32 @@ class Racing:
         """By objective; None as long as too little is known."""
         return self._courses
 
+    def _learn(self, ordinal: int, values: Vector | None) -> None:
+        if self._constraints is not None:
+            self._constraints.learn(ordinal, values)
+
+    def _violations(self, leaders: Sequence[_Leader]) -> Vector:
+        if self._constraints is None or not leaders:
+            return np.zeros(len(leaders))
+        return self._constraints.violation(np.stack([leader.values for leader in leaders]))
+
     def _lead(self, newcomer: _Leader) -> None:
         """Keep the front, by what is expected of everyone; of more than 8 the best in the mean."""
         leaders = [*self._leaders, newcomer]
         points = np.array([one.point(self.courses()) for one in leaders])
-        on_front = np.flatnonzero(front(points))
+        on_front = np.flatnonzero(first_front(points, self._violations(leaders)))
         spread = np.maximum(np.ptp(points, axis=0), 1e-12)
         order = np.argsort(-(points[on_front] / spread).sum(axis=1), kind="stable")
         self._leaders = [leaders[n] for n in sorted(on_front[order][:_MOST_INCUMBENTS])]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Leader:
-    """One of the front: (mean, number) of its examples by objective."""
+    """One of the front: (mean, number) of its examples by objective, and what it scores."""
 
     ordinal: int
     seen: Mapping[str, tuple[float, int]]
+    values: Vector
 
     def measured(self, courses: Mapping[str, Course]) -> Incumbent:
         measured = {key: courses[key].measured(*seen) for key, seen in self.seen.items()}

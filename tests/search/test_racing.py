@@ -9,6 +9,7 @@ from collections.abc import Iterable
 import numpy as np
 import pytest
 
+from search.constraints import Constraints
 from search.outcome import Candidate, Infeasible, Origin, Score, Scored, Scores
 from search.racing import (
     Belief,
@@ -21,6 +22,7 @@ from search.racing import (
     scored,
 )
 from search.recipe import mixture
+from search.spec import Objective
 
 KEYS = ("one/acc", "two/acc")
 
@@ -39,12 +41,21 @@ def outcome(ordinal: int, scores: Scores, *, move: str = "sample") -> Scored:
 
 
 def raced(
-    chances: list[tuple[float, float]], *, count: int = 400, on_preference: bool = False
+    chances: list[tuple[float, float]],
+    *,
+    count: int = 400,
+    on_preference: bool = False,
+    at_most: float | None = None,
 ) -> Race:
-    """Against candidates with these chances in two objectives."""
-    rng, racing = (
-        np.random.default_rng(0),
-        Racing(dict.fromkeys(KEYS, 1.0), error=0.3, on_preference=on_preference),
+    """Against candidates with these chances in two objectives; a bound is of the first."""
+    rng = np.random.default_rng(0)
+    objectives = [Objective(task="one", metric="acc", at_most=at_most)]
+    objectives += [Objective(task="two", metric="acc")]
+    racing = Racing(
+        dict.fromkeys(KEYS, 1.0),
+        error=0.3,
+        on_preference=on_preference,
+        constraints=Constraints(objectives, {}, parents=1),
     )
     for ordinal, pair in enumerate(chances):
         both = {key: coins(rng, chance, count) for key, chance in zip(KEYS, pair, strict=True)}
@@ -110,6 +121,18 @@ def test_where_preference_counts_being_ahead_in_one_objective_is_not_enough() ->
     mixed = {KEYS[0]: score([0.0] * 64), KEYS[1]: score([1.0] * 40 + [0.0] * 24)}
     assert not raced(chances).leaves(mixed)
     assert raced(chances, on_preference=True).leaves(mixed)
+
+
+@pytest.mark.parametrize("on_preference", [False, True])
+def test_nobody_leaves_for_an_incumbent_that_violates_the_constraints(on_preference: bool) -> None:
+    """The best but for the bound is far ahead; of those below the bound one leads."""
+    chances = [(0.5, 0.5), (0.9, 0.9), (0.6, 0.6), (0.55, 0.55)]
+    middling = {key: score([1.0] * 42 + [0.0] * 22) for key in KEYS}
+    hopeless = {key: score([0.0] * 64) for key in KEYS}
+    assert raced(chances, on_preference=on_preference).leaves(middling)
+    bounded = raced(chances, on_preference=on_preference, at_most=0.7)
+    assert not bounded.leaves(middling)
+    assert bounded.leaves(hopeless)
 
 
 def test_incumbents_are_the_front_and_eight_at_most() -> None:
