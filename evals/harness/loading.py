@@ -115,7 +115,11 @@ def load(suite: Suite, tokenizer: PreTrainedTokenizerBase, *, names: Sequence[st
     if problems:
         raise Invalid(problems)
     template = chat_template(tokenizer) if suite.evaluation.apply_chat_template else None
-    tasks = [Task(leaf, suite, template) for leaf in leaves.values()]
+
+    def width(text: str) -> int:
+        return len(tokenizer.encode(text, add_special_tokens=False))
+
+    tasks = [Task(leaf, suite, template, width) for leaf in leaves.values()]
     if problems := _changed(tasks, suite):
         raise Invalid(problems)
     return Loaded(items, tasks)

@@ -5,6 +5,10 @@ from __future__ import annotations
 from evals.harness.library import known_names
 from evals.task_files import Function, Group, TaskFile
 
+#: How many tokens an answer has, on average: a metric of ours for every task whose answers are
+#: written. No filter has read them; a task's own metric of that name comes first.
+OUTPUT_TOKENS = "output_tokens"
+
 
 def spellings(item: TaskFile | Group) -> dict[str, bool]:
     """Every way to write a metric; a bare metric means the first filter."""
@@ -12,7 +16,10 @@ def spellings(item: TaskFile | Group) -> dict[str, bool]:
     bare: dict[str, bool] = {}
     for spelling, higher in complete.items():
         bare.setdefault(spelling.partition(",")[0], higher)
-    return bare | complete
+    found = bare | complete
+    if isinstance(item, TaskFile) and item.config.output_type == "generate_until":
+        found.setdefault(OUTPUT_TOKENS, False)
+    return found
 
 
 def listed(item: TaskFile | Group) -> dict[str, bool]:
@@ -22,15 +29,14 @@ def listed(item: TaskFile | Group) -> dict[str, bool]:
     return {
         spelling: higher
         for spelling, higher in spellings(item).items()
-        if ("," in spelling) == several
+        if ("," in spelling) == several or in_full(item, spelling) == OUTPUT_TOKENS
     }
 
 
 def in_full(item: TaskFile | Group, spelling: str) -> str:
-    """With its filter."""
-    if "," in spelling:
-        return spelling
-    return next(full for full in _complete(item) if full.partition(",")[0] == spelling)
+    """With its filter; without where none reads it."""
+    full = (full for full in _complete(item) if full.partition(",")[0] == spelling)
+    return next(full, spelling)
 
 
 def _complete(item: TaskFile | Group) -> dict[str, bool]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate, pairwise
 from typing import Any
@@ -14,7 +15,7 @@ from evals.harness.building import lm_eval_task, task_faults
 from evals.harness.choices import Choices
 from evals.harness.documents import Document, document_of
 from evals.harness.examples import ChatTemplate, Example, content_of, examples_of, request_of
-from evals.harness.spellings import in_full, spellings
+from evals.harness.spellings import OUTPUT_TOKENS, in_full, spellings
 from evals.requests import Answer, Request, Response, Unscorable
 from evals.suite import Suite
 from evals.task_files import TaskFile
@@ -26,6 +27,12 @@ class Task:
 
     Built once; `measure` may be called for every candidate and remembers none.
 
+    Args:
+        task_file: of the task.
+        suite: which examples, and how they are asked.
+        template: of a chat, where there is to be one.
+        width: how many tokens a text has.
+
     Attributes:
         name: as written in a spec.
         requests: for the model, in the order of the examples.
@@ -34,8 +41,15 @@ class Task:
         lm_eval_task: whose rules these are.
     """
 
-    def __init__(self, task_file: TaskFile, suite: Suite, template: ChatTemplate | None) -> None:
+    def __init__(
+        self,
+        task_file: TaskFile,
+        suite: Suite,
+        template: ChatTemplate | None,
+        width: Callable[[str], int],
+    ) -> None:
         self.name = task_file.name
+        self._width = width
         self._file = task_file
         self.metrics: Mapping[str, bool] = spellings(task_file)
         self._full = {spelling: in_full(task_file, spelling) for spelling in self.metrics}
@@ -122,6 +136,9 @@ class Task:
             for spelling, metric in ((s, self._full[s].partition(",")[0]) for s in metrics)
             if self._choices is not None and metric in Choices.metrics
         }
+        items |= {
+            s: self._output_tokens(responses) for s in metrics if self._full[s] == OUTPUT_TOKENS
+        }
         rest = [spelling for spelling in metrics if spelling not in items]
         items |= self._by_lm_eval(responses, rest) if rest else {}
         return {
@@ -137,6 +154,11 @@ class Task:
         for ensemble in self.lm_eval_task._filters:
             if filters is None or ensemble.name in filters:
                 ensemble.apply(self._instances)
+
+    def _output_tokens(self, responses: Sequence[Response]) -> list[float]:
+        """Tokens of each answer, up to what ends it; the mean where an example has several."""
+        widths = [float(self._width(str(response))) for response in responses]
+        return [statistics.fmean(widths[place.start : place.stop]) for place in self.places]
 
     def _by_lm_eval(
         self, responses: Sequence[Response], metrics: Sequence[str]

@@ -68,6 +68,28 @@ def test_perplexity_examples_are_log_likelihoods(lab: Any, model: Any, tokenizer
     assert perplexity.stderr > 0
 
 
+def test_the_length_of_answers_is_a_metric_of_every_task_that_has_them_written(
+    lab: Any, model: Any, tokenizer: Any
+) -> None:
+    asked = suite(lab, "t_filters/output_tokens", "t_filters/exact_match,flexible-extract")
+    evaluator = Evaluator(model, tokenizer, asked)
+    score = evaluator.score()["t_filters/output_tokens"]
+    requests = harness.load(asked, tokenizer).requests
+    engine = Engine(model, tokenizer, "cpu")
+    answers = engine.run(engine.prepare(requests))
+    tokens = [len(tokenizer(answer, add_special_tokens=False).input_ids) for answer in answers]
+    assert len(set(tokens)) > 1
+    assert score.examples.tolist() == [-float(count) for count in tokens], "fewer are better"
+    assert score.value == pytest.approx(-np.mean(tokens))
+    assert score.stderr == pytest.approx(np.std(tokens, ddof=1) / math.sqrt(len(tokens)))
+    assert not evaluator.higher_is_better["t_filters/output_tokens"]
+
+
+def test_choices_have_no_length(lab: Any, model: Any, tokenizer: Any) -> None:
+    with pytest.raises(Invalid, match="task 't_choice' has no metric 'output_tokens'"):
+        Evaluator(model, tokenizer, suite(lab, "t_choice/output_tokens"))
+
+
 def test_weights_written_over_are_seen_and_nothing_is_remembered(
     lab: Any, model: Any, tokenizer: Any
 ) -> None:

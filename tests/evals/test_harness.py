@@ -57,6 +57,7 @@ def test_the_catalogue_lists_tasks_with_metrics_directions_and_counts(lab: Any) 
     assert list(infos["t_filters"].metrics) == [
         "exact_match,strict-match",
         "exact_match,flexible-extract",
+        "output_tokens",
     ]
 
 
