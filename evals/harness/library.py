@@ -12,6 +12,7 @@ from evals.suite import Suite
 from evals.task_files import Group, GroupConfig, TaskFile, parsed, read_document, task_of
 from evals.task_names import Tag, names_in
 from evals.task_rules import Known, forbidden_overrides, refusals
+from evals.text_files import PREFIX, find_text, text_document
 from search.problems import Invalid, Problem
 from search.registry import UnknownName
 from search.spec import Evaluation
@@ -21,6 +22,8 @@ OWN_TASKS = Path(__file__).parents[1] / "tasks"
 
 class Library:
     """Finds tasks, groups and tags by name: in folders in order, then ours, then lm-eval's.
+
+    ``text:notes.txt`` is the task of a text file in one of the folders.
 
     Groups are put together by the rules of lm-eval, but for a group that is named as ``task: name``
     in another, with or without overrides: there lm-eval gives all its tasks that one name, and
@@ -60,6 +63,8 @@ class Library:
             UnknownName: when there is none.
             Invalid: when its file cannot be used, or the name is a tag.
         """
+        if name.startswith(PREFIX):
+            return self._text(name)
         found = self._found(name)
         if isinstance(found, Tag):
             message = f"is a tag, which has no score; name one of its tasks: {_some(found.tasks)}"
@@ -68,10 +73,17 @@ class Library:
 
     def find_all(self, name: str) -> list[TaskFile | Group]:
         """As `find`, but a tag is all its tasks."""
+        if name.startswith(PREFIX):
+            return [self._text(name)]
         found = self._found(name)
         if isinstance(found, Tag):
             return [self.find(task) for task in found.tasks]
         return [self._read(found)]
+
+    def _text(self, name: str) -> TaskFile:
+        """The task of a text file in one of the folders."""
+        path = find_text(name, self._folders)
+        return self._task(path, text_document(name, path), {})
 
     @functools.cached_property
     def _own(self) -> dict[str, Path | Tag]:
