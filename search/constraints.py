@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import norm
+from scipy.special import ndtr
 
 from search.pareto import span
 from search.spec import Bound, Objective, Relative
@@ -107,7 +107,7 @@ class Constraints:
 
         Lower bounds are left to whoever measures hypervolume above them.
         """
-        return np.asarray(norm.cdf((self._high - mean) / np.maximum(sd, 1e-12)).prod(axis=-1))
+        return np.asarray(ndtr((self._high - mean) / np.maximum(sd, 1e-12)).prod(axis=-1))
 
     def _alone(self, point: Vector, column: int) -> Vector:
         """A point that can miss the bounds of one objective only: NaN misses none."""

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -50,10 +50,17 @@ def recorded(
     of: int = 12,
     name: str = "analytic",
     facts: Mapping[str, Any] | None = None,
+    minimized: Collection[str] = (),
+    **changes: Any,
 ) -> str:
-    """A search whose first candidates are recorded: base, two parents, average, then others."""
-    submitted = submission(evaluations=of, name=name)
-    given = dataclasses.replace(submitted, facts={**submitted.facts, **(facts or {})})
+    """A search whose first candidates are recorded: base, two parents, average, then others.
+
+    Objectives in ``minimized`` are of metrics of which less is better.
+    """
+    submitted = submission(evaluations=of, name=name, **changes)
+    directions = {key: key not in minimized for key in submitted.directions}
+    facts = {**submitted.facts, **(facts or {})}
+    given = dataclasses.replace(submitted, facts=facts, directions=directions)
     search_id = store.create_search(given)
     store.record_survey(search_id, Surveyed({"base/model": "0" * 64}, None))
     search = store.search(search_id)

@@ -139,6 +139,50 @@ def test_a_search_tells_of_its_log(client: TestClient, store: Store) -> None:
     assert found["seq"] == 10
 
 
+def test_constraints_are_told_where_they_lie_and_who_misses_them(
+    client: TestClient, store: Store
+) -> None:
+    """The first objective is minimized: at most what the better parent has, that is the lower."""
+    objectives = [
+        {"task": "add", "metric": "score", "at_most": {"best_parent": 0.0}},
+        {"task": "reverse", "metric": "acc", "at_least": {"base": -0.01}},
+    ]
+    search_id = recorded(store, 9, objectives=objectives, minimized=["add/score"])
+    path = f"{SPEC}/{search_id}"
+    found = client.get(path).json()
+    base, *parents = (b["scores"] for b in found["baselines"][:3])
+    most = min(scores["add/score"]["value"] for scores in parents)
+    least = base["reverse/acc"]["value"] - 0.01
+    bounds = [(o["at_least"], o["at_most"]) for o in found["objectives"]]
+    assert bounds == [(None, most), (pytest.approx(least), None)]
+    items = client.get(f"{path}/candidates").json()["items"]
+    for item in items:
+        missed = [
+            *(
+                ["add/score"]
+                if item["scores"] and item["scores"]["add/score"]["value"] > most
+                else []
+            ),
+            *(
+                ["reverse/acc"]
+                if item["scores"] and item["scores"]["reverse/acc"]["value"] < least
+                else []
+            ),
+        ]
+        assert item["violates"] == missed
+    assert {tuple(item["violates"]) for item in items} > {()}
+    front = client.get(f"{path}/front").json()["items"]
+    assert front
+    assert all(item["violates"] == [] for item in front)
+
+
+def test_no_bound_is_told_before_it_is_known(client: TestClient, store: Store) -> None:
+    objectives = [{"task": "add", "metric": "score", "at_least": {"best_parent": 0.0}}]
+    objectives += [{"task": "reverse", "metric": "acc"}]
+    found = client.get(f"{SPEC}/{recorded(store, 2, objectives=objectives)}").json()
+    assert found["objectives"][0]["at_least"] is None
+
+
 def test_what_is_known_of_the_models_is_told_with_the_search(
     client: TestClient, store: Store
 ) -> None:
