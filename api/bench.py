@@ -68,7 +68,7 @@ def costs(
         yield from _of_the_store(store, search.id, outcomes[count:], count)
         store.close()
         for name in optimizers:
-            yield from _of_an_optimizer(name, outcomes[:count])
+            yield from _of_an_optimizer(name, outcomes, count)
 
 
 def _of_the_store(
@@ -88,14 +88,19 @@ def _of_the_store(
     yield Cost("read", count, _mean(read, fresh))
 
 
-def _of_an_optimizer(name: str, outcomes: Sequence[Outcome]) -> Iterator[Cost]:
-    """Absorb all, timing the last; then ask again and again for what comes next."""
+def _of_an_optimizer(name: str, outcomes: Sequence[Outcome], count: int) -> Iterator[Cost]:
+    """Absorb ``count``, timing the last; then ask again and again for what comes next."""
     run = _run(name)
-    for outcome in outcomes[:-_REPEATS]:
+    for outcome in outcomes[: count - _REPEATS]:
         run.absorb(outcome)
-    yield Cost(f"{name}: absorb", len(outcomes), _mean(run.absorb, outcomes[-_REPEATS:]))
-    ordinal = len(outcomes) + _PARALLEL - 1
-    yield Cost(f"{name}: ask", len(outcomes), _mean(run.propose, [ordinal] * _REPEATS))
+    yield Cost(f"{name}: absorb", count, _mean(run.absorb, outcomes[count - _REPEATS : count]))
+    ordinal = count + _PARALLEL - 1
+    waiting = [outcome.candidate for outcome in outcomes[count:ordinal]]
+
+    def propose(ordinal: int) -> None:
+        run.propose(ordinal, waiting)
+
+    yield Cost(f"{name}: ask", count, _mean(propose, [ordinal] * _REPEATS))
 
 
 def _mean(work: Callable[[Item], object], items: Sequence[Item]) -> float:

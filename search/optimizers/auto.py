@@ -85,7 +85,7 @@ class Auto:
         self._genomes: list[Genome] = []
         self._values: list[Vector] = []  # of NaN where a candidate could not be scored
         self._errors: list[Vector] = []
-        self._counts = (1,) * len(task.objectives)
+        self._counts: list[tuple[int, ...]] = []  # of the last that was scored
         self._learned: tuple[int, tuple[Hyperparameters, ...]] = (0, ())
         self._constraints = task.constraints()
 
@@ -110,10 +110,11 @@ class Auto:
         unknown = np.full(len(self._task.objectives), np.nan)
         self._values.append(unknown if values is None else values)
         self._errors.append(unknown)
+        self._counts += self._counts[-1:] or [(1,) * len(self._task.objectives)]
         if values is not None and isinstance(outcome, Scored):
             scores = [outcome.scores[o.key] for o in self._task.objectives]
             self._errors[-1] = np.array([score.stderr for score in scores])
-            self._counts = tuple(max(score.count, 1) for score in scores)
+            self._counts[-1] = tuple(max(score.count, 1) for score in scores)
 
     @staticmethod
     def problems(spec: SearchSpec, dim: int, options: AutoOptions) -> Mapping[str, str]:  # noqa: ARG004  # only genes matter
@@ -130,25 +131,27 @@ class Auto:
         values = np.reshape(self._values, (-1, len(self._task.objectives)))
         return np.asarray(np.isfinite(values).all(axis=1))
 
-    def _known(self) -> Observations:
-        """All that was told; what could not be scored is as bad as the worst that could."""
-        values = np.stack(self._values)
+    def _known(self, told: int) -> Observations:
+        """The first so many that were told; what could not be scored is as bad as the worst."""
+        values = np.stack(self._values[:told])
         values = np.where(np.isfinite(values), values, np.nanmin(values, axis=0))
-        features = self._features(np.stack(self._genomes))
-        return Observations(features, values, np.stack(self._errors), self._counts)
+        features = self._features(np.stack(self._genomes[:told]))
+        return Observations(features, values, np.stack(self._errors[:told]), self._counts[told - 1])
 
     def _belief(self, known: Observations, waiting: Matrix) -> Posterior:
-        told = len(known.values)
-        anchor = _anchor(told)
+        scored = np.flatnonzero(self._scored())
+        anchor = _anchor(len(scored))
         if self._learned[0] != anchor:
-            sample = known[_telling(known.values[:anchor], _MOST_LEARNED_FROM)]
+            # Not a part of ``known``: it would depend on what was told since.
+            early = self._known(int(scored[anchor - 1]) + 1)
+            sample = early[_telling(early.values, _MOST_LEARNED_FROM)]
             self._learned = (anchor, learned(sample, self._features.groups))
         near = known[_telling(known.values, _MOST_KNOWN)]
         return posterior(near, self._features(waiting), self._learned[1])
 
     def _promising(self, waiting: Matrix, rng: np.random.Generator) -> Genome:
         """The genome of greatest expected improvement, given genomes that are in flight."""
-        known, scored = self._known(), self._scored()
+        known, scored = self._known(len(self._genomes)), self._scored()
         belief = self._belief(known, waiting)
         genomes, values = np.stack(self._genomes)[scored], known.values[scored]
         reference = self._reference(values)
@@ -206,10 +209,10 @@ class Auto:
         return np.maximum(below, self._constraints.low)
 
 
-def _anchor(told: int) -> int:
-    """The latest count of outcomes at which hyperparameters were learned."""
-    anchor = following = min(told, _FEWEST)
-    while following <= told:
+def _anchor(scored: int) -> int:
+    """The latest count of scored outcomes at which hyperparameters were learned."""
+    anchor = following = min(scored, _FEWEST)
+    while following <= scored:
         anchor, following = following, max(following + 1, int(_GROWTH * following))
     return anchor
 

@@ -205,6 +205,10 @@ class FakeSearch:
                 for split, count in (("search", 200), ("select", 80), ("report", 120))
             ],
             result=self._result() if self.state == "finished" else None,
+            noise={
+                objective.key: NoiseView(count=16, largest=2.5e-7, flips=0)
+                for objective in self.spec.objectives
+            },
         )
 
     def _result(self) -> ResultView | None:
@@ -237,10 +241,6 @@ class FakeSearch:
                 )
                 for candidate in self.candidates()[: len(_CORNERS)]
             ],
-            noise={
-                objective.key: NoiseView(count=16, largest=2.5e-7, flips=0)
-                for objective in self.objectives
-            },
         )
 
     def compare(self, ordinal: int, baseline: int) -> SideBySideView:

@@ -312,7 +312,8 @@ def test_columns_sort_and_pages_turn_by_keyboard(
 ) -> None:
     search = service.add(spec())
     watched_page.goto(f"{address}/#/searches/{search.id}")
-    heading = watched_page.get_by_role("columnheader", name="nm_text")
+    table = watched_page.locator(".candidates")
+    heading = table.get_by_role("columnheader", name="nm_text")
     heading.get_by_role("button").focus()
     watched_page.keyboard.press("Enter")
     expect(heading).to_have_attribute("aria-sort", "ascending")

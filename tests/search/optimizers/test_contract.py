@@ -165,3 +165,14 @@ def _best(setup: Setup) -> float:
         search(replace(setup, seed=seed), 60).points()[own:].mean(axis=1).max() for seed in range(3)
     ]
     return float(np.mean(runs))
+
+
+def test_what_was_not_asked_in_between_does_not_matter(setup: Setup) -> None:
+    """After a crash an optimizer is told all and asked once; some candidates have no score."""
+    setup = replace(setup, parallel=4)
+    outcomes = search(setup, 60, failing(setup, every=3)).outcomes
+    run = setup.run()
+    for told in outcomes[: run.needed(59)]:
+        run.absorb(told)
+    waiting = [told.candidate for told in outcomes[run.absorbed : 59]]
+    assert run.propose(59, waiting) == outcomes[59].candidate

@@ -13,6 +13,7 @@ from workers.resident import empty_model
 TINY = Size(2, 128, 192, 1, vocabulary=256)
 
 
+# 2 x 1024 x 256 + 10 x (4 x 256^2 + 3 x 256 x 768 + 2 x 256) + 256
 # 32000 x 768 + 12 x (4 x 768^2 + 3 x 768 x 3072 + 2 x 768) + 768
 # 2 x 32000 x 2048 + 22 x (2 x 2048^2 + 2 x 2048 x 256 + 3 x 2048 x 5632 + 2 x 2048) + 2048
 def test_sizes_are_what_they_are_called(tmp_path: Path) -> None:
@@ -22,7 +23,7 @@ def test_sizes_are_what_they_are_called(tmp_path: Path) -> None:
         with torch.device("meta"):
             model = empty_model(tmp_path / name, "bfloat16", "meta")
         counts[name] = sum(weight.numel() for weight in model.parameters())
-    assert counts == {"138M": 137_841_408, "1.1B": 1_100_048_384}
+    assert counts == {"9M": 9_049_344, "138M": 137_841_408, "1.1B": 1_100_048_384}
 
 
 def test_parents_are_the_base_and_a_little_noise(tmp_path: Path) -> None:
