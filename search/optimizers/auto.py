@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
+from threadpoolctl import ThreadpoolController
 
 from search.features import Features
 from search.gaussian_process import Hyperparameters
@@ -96,7 +98,9 @@ class Auto:
         if index < self._initial or self._scored().sum() < _FEWEST:
             return self._task.candidate(ordinal, self._spread(index), Origin("sample"))
         waiting = [candidate.genome for candidate in pending if candidate.genome is not None]
-        genome = self._promising(np.reshape(waiting, (-1, self._task.space.dim)), rng)
+        # Matrices are small: threads cost more than they save, and could change the last bits.
+        with _threads().limit(limits=1, user_api="blas"):
+            genome = self._promising(np.reshape(waiting, (-1, self._task.space.dim)), rng)
         return self._task.candidate(ordinal, genome, Origin("expected_improvement"))
 
     def tell(self, outcome: Outcome) -> None:
@@ -207,6 +211,12 @@ class Auto:
         given_up = values if self._constraints else np.stack(shared or list(points))
         below: Vector = given_up.min(axis=0) - 0.1 * span(points)
         return np.maximum(below, self._constraints.low)
+
+
+@functools.cache
+def _threads() -> ThreadpoolController:
+    """Finding the libraries takes longer than a candidate."""
+    return ThreadpoolController()
 
 
 def _anchor(scored: int) -> int:
