@@ -206,8 +206,8 @@ class Auto:
         """
         if self._task.floor is not None:
             return np.maximum(self._task.floor, self._constraints.low)
-        points = np.stack([values for _, values in self._baselines] or self._values)
-        shared = [values for move, values in self._baselines if move in ("base", "average")]
+        points = np.stack([scores for _, scores in self._baselines] or list(values))
+        shared = [scores for move, scores in self._baselines if move in ("base", "average")]
         given_up = values if self._constraints else np.stack(shared or list(points))
         below: Vector = given_up.min(axis=0) - 0.1 * span(points)
         return np.maximum(below, self._constraints.low)
