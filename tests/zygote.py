@@ -7,6 +7,7 @@ So that a controller can be killed and started again twenty times in seconds. Li
 import json
 import os
 import sys
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -33,7 +34,9 @@ class Moody:
         self._task = task
         self._asked = 0
 
-    def ask(self, ordinal: int, rng: np.random.Generator) -> Candidate:
+    def ask(
+        self, ordinal: int, rng: np.random.Generator, _pending: Sequence[Candidate] = (), /
+    ) -> Candidate:
         self._asked += 1
         genome = np.full(self._task.space.dim, self._asked / 1000)
         return Candidate(
