@@ -6,7 +6,6 @@ Everything untyped of lm-eval stays in here.
 from evals.harness.aggregation import Measured
 from evals.harness.documents import Document, Documents
 from evals.harness.draws import Drawn, draw
-from evals.harness.library import OWN_TASKS, Library
 from evals.harness.loading import Loaded, load
 from evals.harness.objectives import (
     TaskInfo,
@@ -19,6 +18,7 @@ from evals.harness.objectives import (
 from evals.harness.reading import context_length, rolling_windows
 from evals.harness.report import RESAMPLES, Report, report
 from evals.harness.task import Task
+from evals.harness.task_index import OWN_TASKS, Library
 
 __all__ = [
     "OWN_TASKS",

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from transformers import PreTrainedTokenizerBase
 
 from evals.harness.aggregation import Measured, averaged
-from evals.harness.library import Library
 from evals.harness.objectives import check
 from evals.harness.reading import chat_template
 from evals.harness.spellings import in_full, spellings
 from evals.harness.task import Task
+from evals.harness.task_index import Library
 from evals.requests import Request, Response
 from evals.suite import Suite
 from evals.task_files import Group, TaskFile

@@ -6,8 +6,8 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from evals.harness.library import Library
 from evals.harness.spellings import listed, spellings
+from evals.harness.task_index import Library
 from evals.leaderboards import ranked_by
 from evals.suite import Split
 from evals.task_files import Group, TaskFile

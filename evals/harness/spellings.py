@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from evals.harness.library import known_names
+from evals.harness.task_index import known_names
 from evals.task_files import Function, Group, TaskFile
 
 #: How many tokens an answer has, on average: a metric of ours for every task whose answers are
