@@ -279,13 +279,19 @@ class Attended:
             return build_run(self.search, declaration, geometry)
 
     def _pending(self) -> Iterator[Candidate]:
-        """Candidates that a controller before us committed, and nobody has answered yet."""
+        """Candidates that a controller before us committed, and nobody has answered yet.
+
+        What another commits while we read is not ours: we find it out when we propose it too.
+        """
         after = self.progress.complete - 1
         while page := self._store.candidates(
             self.search.id, after=after, limit=_PAGE, pending=True
         ):
-            yield from (entry.candidate for entry in page)
-            after = page[-1].candidate.ordinal
+            for entry in page:
+                after = entry.candidate.ordinal
+                if after >= self._proposed:
+                    return
+                yield entry.candidate
 
     def _requested(self) -> Iterator[tuple[int, Form]]:
         for which, checkpoint in self.progress.checkpoints.items():

@@ -74,7 +74,7 @@ def attending(store: Store, fleet: Fleet | None = None, **settings: Any) -> Iter
         raise raised[0]
 
 
-def wait_for(condition: Callable[[], object], what: str, *, timeout_s: float = 30.0) -> None:
+def wait_for(condition: Callable[[], object], what: str, *, timeout_s: float = 90.0) -> None:
     """Poll until something holds."""
     deadline = time.monotonic() + timeout_s
     while not condition():

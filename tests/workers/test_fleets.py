@@ -58,7 +58,8 @@ def fleet(request: pytest.FixtureRequest) -> Iterator[Fleet]:
     local.close()
 
 
-def reports(fleet: Fleet, count: int, timeout_s: float = 20) -> list[Report]:
+def reports(fleet: Fleet, count: int, timeout_s: float = 90) -> list[Report]:
+    """As many as have come in time; a worker's process starts within seconds, or a busy minute."""
     got, end = [], time.monotonic() + timeout_s
     while len(got) < count and time.monotonic() < end:
         report = fleet.next_report(0.2)
@@ -68,7 +69,7 @@ def reports(fleet: Fleet, count: int, timeout_s: float = 20) -> list[Report]:
 
 def wait_for_attempt(of: object, fleet: Fleet, among: set[int] = frozenset()) -> int:
     """Process id of a worker that began a job and is not among those already seen."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + 90
     while time.monotonic() < end:
         assert fleet.next_report(0.05) is None
         if new := set(attempts(of)) - among:
@@ -191,7 +192,7 @@ class TestFaultsOfRay:
         fleet = ray_fleet(make=Unstartable, slots=1)
         fleet.submit(job("plain", tmp_path))
         with pytest.raises(FleetDown, match="no worker could be started"):
-            reports(fleet, 1, timeout_s=30)
+            reports(fleet, 1)
 
     def test_real_workers_score_as_a_worker_in_this_process_does(
         self, ray_fleet: MakeFleet, tmp_path: Path
@@ -201,7 +202,7 @@ class TestFaultsOfRay:
         evaluate = Job("real", zoo, Evaluate(recipe, suite))
         fleet = ray_fleet(make=None, slots=1)
         fleet.submit(evaluate)
-        (report,) = reports(fleet, 1, timeout_s=90)
+        (report,) = reports(fleet, 1)
         here = Worker().run(evaluate)
         assert isinstance(report.result, Evaluated), report.result
         assert isinstance(here, Evaluated)
