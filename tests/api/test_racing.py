@@ -97,8 +97,7 @@ def test_what_another_commits_while_the_log_is_read_is_noticed_as_overtaking(
             step(first)
         second = attended(interrupted, search)
         with pytest.raises(Overtaken, match="candidate 19 "):
-            while second.next_job(lambda _: False) is not None:
-                pass
+            list(iter(lambda: second.next_job(lambda _: False), None))
 
 
 def test_who_left_early_is_in_the_log(sqlite_url: str) -> None:
