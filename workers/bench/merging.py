@@ -23,6 +23,7 @@ from workers.materializer import Materializer
 from workers.merging.memo import Kept, Memo, nbytes
 from workers.merging.merge_method import methods
 from workers.messages import Zoo
+from workers.methods.dare_ties import TRIM
 from workers.resident import empty_model
 
 # The pass that all others are compared with.
@@ -162,12 +163,12 @@ class Contender:
     def draw(self, rng: np.random.Generator) -> Recipe:
         """A candidate: whatever a search may search, anywhere in the range that is recommended.
 
-        But for the scaling by depth, which any method can have.
+        But for the scaling by depth, which any method can have, and what makes it another program.
         """
         searched = [
             parameter
             for parameter in methods[self.method].declaration.parameters
-            if parameter.kind == "float" and parameter not in LINES
+            if parameter.kind == "float" and parameter not in (*LINES, TRIM)
         ]
         values = {parameter.name: self._value(parameter, rng) for parameter in searched}
         seed = int(rng.integers(1 << 31))

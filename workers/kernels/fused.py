@@ -19,19 +19,21 @@ import functools
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ParamSpec
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-# Below this a compiled loop saves less than a compilation costs in a whole search.
+# Below this a loop saves less than its compilation costs in a whole search; one that is compiled
+# serves tensors of any size.
 _WORTHWHILE = 1 << 17
 # Threads take turns at cache lines, and two neighbours stay together, where pieces are of these.
 _GRAIN = 1 << 12
 # Returns the bits of the largest magnitude that it wrote.
 Kernel = Callable[..., int]
+Parameters = ParamSpec("Parameters")
 
 # Bits of the smallest magnitudes that are not finite any more once they are stored.
 _INFINITE = {torch.float32: 0x7F800000, torch.bfloat16: 0x7F7F8000}
@@ -45,9 +47,46 @@ class NotFinite(ArithmeticError):
     """A merged tensor holds an infinity or a NaN."""
 
 
-def fits(out: Tensor, tensors: Sequence[Tensor]) -> bool:
-    """Whether the loops serve these tensors: on the CPU, contiguous, float32 or bfloat16."""
-    return out.numel() >= _WORTHWHILE and all(
+class Loop:
+    """A kernel that is compiled when it is first called.
+
+    Args:
+        make: writes and compiles it.
+    """
+
+    def __init__(self, make: Callable[[], Kernel]) -> None:
+        self._make = make
+        self._kernel: Kernel | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether a call costs no compilation."""
+        return self._kernel is not None
+
+    def __call__(self, *arguments: object) -> int:
+        if self._kernel is None:
+            self._kernel = self._make()
+        return self._kernel(*arguments)
+
+
+def _when_called(make: Callable[Parameters, Kernel]) -> Callable[Parameters, Loop]:
+    """One loop for equal arguments, compiled when it is called."""
+    loops: dict[object, Loop] = {}
+
+    @functools.wraps(make)
+    def loop(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Loop:
+        key = (args, *kwargs.items())
+        if key not in loops:
+            loops[key] = Loop(functools.partial(make, *args, **kwargs))
+        return loops[key]
+
+    return loop
+
+
+def fits(loop: Loop, out: Tensor, tensors: Sequence[Tensor]) -> bool:
+    """Whether a loop is to serve tensors: on the CPU, contiguous, float32 or bfloat16."""
+    least = 1 if loop.ready else _WORTHWHILE
+    return out.numel() >= least and all(
         tensor.device.type == "cpu"
         and tensor.is_contiguous()
         and tensor.dtype in (torch.float32, torch.bfloat16)
@@ -55,7 +94,7 @@ def fits(out: Tensor, tensors: Sequence[Tensor]) -> bool:
     )
 
 
-def run(kernel: Kernel, arrays: Sequence[Tensor], scalars: Sequence[object]) -> None:
+def run(kernel: Loop, arrays: Sequence[Tensor], scalars: Sequence[object]) -> None:
     """Call ``kernel(first, *arrays, *scalars)``, the arrays cut among torch's threads.
 
     Args:
@@ -82,7 +121,7 @@ def run(kernel: Kernel, arrays: Sequence[Tensor], scalars: Sequence[object]) -> 
         raise NotFinite
 
 
-@functools.cache
+@_when_called
 def linear(count: int) -> Kernel:
     """``out = sum of c[k] * x[k]``, in order, with one rounding for each term after the first.
 
@@ -92,14 +131,14 @@ def linear(count: int) -> Kernel:
     return _one_pass(_names("x", count), _names("c", count), lines)
 
 
-@functools.cache
+@_when_called
 def clamped() -> Kernel:
     """``x``, but no further than ``t`` from ``b``: the kernel takes (first, out, b, x, t)."""
     lines = ["t = min(max(x, b - t), b + t)"]
     return _one_pass(["b", "x"], ["t"], lines)
 
 
-@functools.cache
+@_when_called
 def band(count: int, *, vote: bool, normalize: bool) -> Kernel:
     """Entries of task vectors with ``low[k] < magnitude <= high[k]``.
 
@@ -110,14 +149,14 @@ def band(count: int, *, vote: bool, normalize: bool) -> Kernel:
     return _by_magnitude(keep, "lh", vote, normalize)
 
 
-@functools.cache
+@_when_called
 def top(count: int, *, vote: bool, normalize: bool) -> Kernel:
     """As ``band``, without highs."""
     keep = [f"abs(d{k}) > l{k}" for k in range(count)]
     return _by_magnitude(keep, "l", vote, normalize)
 
 
-@functools.cache
+@_when_called
 def chosen(count: int, *, vote: bool, normalize: bool) -> Kernel:
     """Entries of task vectors whose draw is at most ``l[k]`` (see ``workers.kernels.noise``).
 
@@ -129,7 +168,7 @@ def chosen(count: int, *, vote: bool, normalize: bool) -> Kernel:
     return _by_chance(keep, [f"s{k}" for k in range(count)], [], vote, normalize)
 
 
-@functools.cache
+@_when_called
 def ranked(count: int, *, vote: bool, normalize: bool) -> Kernel:
     """As ``chosen``, with limits and factors that depend on the level of the entry's rank.
 

@@ -53,9 +53,9 @@ def weighted_sum(out: Tensor, tensors: Sequence[Tensor], coefficients: Sequence[
     if not terms:
         flat.zero_()
         return
-    if fused.fits(out, [tensor for tensor, _ in terms]):
-        kernel = fused.linear(len(terms))
-        fused.run(kernel, [flat, *(t for t, _ in terms)], [np.float32(c) for _, c in terms])
+    loop = fused.linear(len(terms))
+    if fused.fits(loop, out, [tensor for tensor, _ in terms]):
+        fused.run(loop, [flat, *(t for t, _ in terms)], [np.float32(c) for _, c in terms])
         return
     block = _BLOCK if out.device.type == "cpu" else flat.numel()
     dtype = sum_dtype(out)

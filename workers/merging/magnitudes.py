@@ -38,7 +38,7 @@ class Band:
             kept[part] = torch.where(inside, delta[part], 0.0)
         return kept.mul_(factor)
 
-    def kernel(self, count: int, *, vote: bool, normalize: bool) -> fused.Kernel:
+    def loop(self, count: int, *, vote: bool, normalize: bool) -> fused.Loop:
         make = fused.top if self._open else fused.band
         return make(count, vote=vote, normalize=normalize)
 

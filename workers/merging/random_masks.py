@@ -44,7 +44,7 @@ class Chosen:
         draws = self.noise.draws(parent, self.offset + start, delta.numel(), delta.device)
         return torch.where(draws < self.below[parent], delta, 0.0).mul_(factor)
 
-    def kernel(self, count: int, *, vote: bool, normalize: bool) -> fused.Kernel:
+    def loop(self, count: int, *, vote: bool, normalize: bool) -> fused.Loop:
         return fused.chosen(count, vote=vote, normalize=normalize)
 
     def scalars(
@@ -85,7 +85,9 @@ class Ranked:
             return kept.mul_(factor)
         return kept.mul_((factor / probability).to(delta.dtype))
 
-    def kernel(self, count: int, *, vote: bool, normalize: bool) -> fused.Kernel:
+    def loop(self, count: int, *, vote: bool, normalize: bool) -> fused.Loop | None:
+        if not self._by_level:
+            return None
         return fused.ranked(count, vote=vote, normalize=normalize)
 
     def scalars(
@@ -101,9 +103,13 @@ class Ranked:
         limits = [tuple(_limit(int(below)) for below in _units(row).tolist()) for row in levels]
         return scaled, limits, (*_keys(self), *(fused.view(levels) for levels in self.ranks))
 
+    @property
+    def _by_level(self) -> bool:
+        return self.ranks[0].dtype == torch.uint8
+
     def _probability(self, parent: int, start: int, count: int) -> Tensor:
         """(count,) float64, of entries from ``start`` on."""
-        if self.ranks[0].dtype == torch.uint8:
+        if self._by_level:
             byte, place = divmod(parent, PARENTS_PER_BYTE)
             first = start // 2
             pairs = self.ranks[byte][first : (start + count + 1) // 2].int()

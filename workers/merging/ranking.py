@@ -70,7 +70,9 @@ class Ranking:
         """
         if count <= 0:
             return NONE
-        after = min(int(np.searchsorted(self.ranks, count)), len(self.ranks) - 1)
+        # With a count of another dtype NumPy would convert all ranks first.
+        place = np.searchsorted(self.ranks, self.ranks.dtype.type(count))
+        after = min(int(place), len(self.ranks) - 1)
         before = max(after - 1, 0)
         nearer = count - int(self.ranks[before]) < int(self.ranks[after]) - count
         place = before if nearer else after

@@ -90,8 +90,8 @@ class Sparsity(Protocol):
             factor: of what survives.
         """
 
-    def kernel(self, count: int, *, vote: bool, normalize: bool) -> fused.Kernel:
-        """The compiled loop for ``count`` parents."""
+    def loop(self, count: int, *, vote: bool, normalize: bool) -> fused.Loop | None:
+        """The loop for ``count`` parents; None where there is none for this tensor."""
 
     def scalars(
         self, factors: Sequence[float], size: int
@@ -139,13 +139,13 @@ def add_task_vectors(
     if normalize and not vote:
         factor = lambda_ / common_divisor(weight)
     tensors = [sources.base, *sources.parents]
+    loop = sparsity.loop(len(weight), vote=vote, normalize=normalize)
     # Loops draw for two neighbours at once: those of an even place and the next.
-    if fused.fits(out, tensors) and sources.start % 2 == 0:
-        kernel = sparsity.kernel(len(weight), vote=vote, normalize=normalize)
+    if loop is not None and sources.start % 2 == 0 and fused.fits(loop, out, tensors):
         arrays = [tensor.view(-1) for tensor in (out, *tensors)]
         scaled, limits, last = sparsity.scalars(factors, out.numel())
         weights = [np.float32(value) for value in weight]
-        fused.run(kernel, arrays, (*scaled, *weights, *limits, np.float32(factor), *last))
+        fused.run(loop, arrays, (*scaled, *weights, *limits, np.float32(factor), *last))
         return
     vectors = TaskVectors(out, sources)
     target = out.view(-1)

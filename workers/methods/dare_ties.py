@@ -20,7 +20,7 @@ _DECLARATION = declaration(
     "dare_ties",
     "Drop changes at random, rescale the rest, elect a sign per entry, add what agrees.",
 )
-_TRIM = Parameter(
+TRIM = Parameter(
     "trim",
     "fraction of the whole model's entries that are kept of what chance has left, in (0, 1]: 1 for "
     "no trim (mergekit), 0.2 in fusion_bench, where the vote is TIES' own, without weights",
@@ -36,7 +36,7 @@ _UNTRIMMED = dare(vote=True)
 @merge_method(
     replace(
         _DECLARATION,
-        parameters=(*_DECLARATION.parameters, _TRIM),
+        parameters=(*_DECLARATION.parameters, TRIM),
         presets={
             "mergekit": {**_DECLARATION.presets["mergekit"], "trim": 1.0},
             "paper": {**_DECLARATION.presets["paper"], "trim": 0.2},

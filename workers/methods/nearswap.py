@@ -44,9 +44,10 @@ def nearswap(out: Tensor, sources: Sources, *, t: float) -> None:
     mergekit weights both by t / distance, which is the same but for distances below its floor of
     1e-6: there a smaller ``t`` moves entries in proportion to their distance.
     """
-    if fused.fits(out, [sources.base, sources.parents[0]]):
+    loop = fused.clamped()
+    if fused.fits(loop, out, [sources.base, sources.parents[0]]):
         arrays = [x.view(-1) for x in (out, sources.base, sources.parents[0])]
-        fused.run(fused.clamped(), arrays, [np.float32(t)])
+        fused.run(loop, arrays, [np.float32(t)])
         return
     target, base, parent = out.view(-1), sources.base.reshape(-1), sources.parents[0].reshape(-1)
     step = _BLOCK if out.device.type == "cpu" else max(1, out.numel())

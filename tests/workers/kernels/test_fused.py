@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from workers import merge_state_dicts
@@ -46,7 +48,7 @@ def test_a_loop_equals_the_expressions(
 ) -> None:
     base, *parents = models(dtype)
     parents = parents[: methods[method].declaration.maximum_parents]
-    assert fused.fits(base["w"], [parent["w"] for parent in parents])
+    assert fused.fits(fused.linear(3), base["w"], [parent["w"] for parent in parents])
     compiled = merge_state_dicts(method, base, parents, parameters, seed=3)["w"]
     monkeypatch.setattr(fused, "fits", lambda *_: False)
     expressions = merge_state_dicts(method, base, parents, parameters, seed=3)["w"]
@@ -69,8 +71,22 @@ def test_any_number_of_threads_gives_the_same(method: str, parameters: dict[str,
 
 
 def test_what_no_loop_reads_is_left_to_expressions() -> None:
-    large = torch.zeros(SHAPE)
-    assert not fused.fits(large.half(), [large])
-    assert not fused.fits(large, [large.double()])
-    assert not fused.fits(large, [large.t()])
-    assert not fused.fits(large[:1], [large[:1]])
+    large, loop = torch.zeros(SHAPE), fused.linear(1)
+    assert fused.fits(loop, large, [large]), "control"
+    assert not fused.fits(loop, large.half(), [large])
+    assert not fused.fits(loop, large, [large.double()])
+    assert not fused.fits(loop, large, [large.t()])
+
+
+def test_a_loop_is_compiled_for_a_large_tensor_and_then_serves_all() -> None:
+    def shift(_first: int, out: NDArray[np.float32], x: NDArray[np.float32]) -> int:
+        out[:] = x + 1
+        return 0
+
+    large, loop = torch.zeros(SHAPE), fused.Loop(lambda: shift)
+    small = large.view(-1)[:3].clone()
+    assert fused.fits(loop, large, [large])
+    assert not fused.fits(loop, small, [small])
+    fused.run(loop, [small, small.clone()], [])
+    assert small.tolist() == [1, 1, 1]
+    assert fused.fits(loop, small, [small])
