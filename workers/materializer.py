@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from typing import Any
 
@@ -37,8 +39,11 @@ class Materializer:
     def __init__(self, parents: Parents, model: nn.Module) -> None:
         self._parents = parents
         self._targets = _targets(parents, model)
+        smallest, *others = sorted(self._targets, key=lambda name: self._targets[name].numel())
+        # Threads end together where the largest tensors come first. But the smallest is written
+        # before all of them: what a method finds out about the whole model is found out once.
+        self._order = [smallest, *reversed(others)]
 
-    @torch.no_grad()
     def materialize(self, recipe: Recipe) -> None:
         """Make the model the one that the recipe describes.
 
@@ -47,11 +52,27 @@ class Materializer:
                 then holds neither this candidate nor the last one.
         """
         merge = _Merge(self._parents, recipe)
-        for name, target in self._targets.items():
-            if target.dtype == self._parents.dtype and target.is_contiguous():
-                merge.into(target, name)
-            else:
-                write(target, merge.tensor(name))
+        threads = torch.get_num_threads()
+        alone = len(self._order) if threads == 1 or not merge.in_loops else 1
+        for name in self._order[:alone]:
+            self._write(merge, name)
+        jobs = [_pool(threads).submit(self._write, merge, name) for name in self._order[alone:]]
+        wait(jobs)
+        for job in jobs:
+            job.result()
+
+    @torch.no_grad()
+    def _write(self, merge: _Merge, name: str) -> None:
+        target = self._targets[name]
+        if target.dtype == self._parents.dtype and target.is_contiguous():
+            merge.into(target, name)
+        else:
+            write(target, merge.tensor(name))
+
+
+@functools.cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="tensor")
 
 
 def merged_tensors(parents: Parents, recipe: Recipe) -> Iterator[tuple[str, Tensor]]:
@@ -77,6 +98,12 @@ class _Merge:
         self._parents, self._recipe = parents, recipe
         self._method = methods[recipe.method]
         self._pieces = laid_out(parents, recipe)
+
+    @property
+    def in_loops(self) -> bool:
+        """Whether it spends its time in loops that let other threads run beside them."""
+        cost, device = self._method.declaration.cost, self._parents.device
+        return cost in ("linear", "vote") and device.type == "cpu"
 
     def require_finite(self, name: str) -> None:
         """Refuse a tensor that a model holds in values that are not finite."""

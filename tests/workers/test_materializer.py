@@ -195,6 +195,37 @@ def test_masks_do_not_depend_on_what_was_merged_before(make_zoo: MakeZoo) -> Non
     assert not all(torch.equal(once[name], other[name]) for name in once)
 
 
+@pytest.mark.parametrize("method", ["linear", "ties", "dare_ties", "della", "slerp"])
+def test_any_number_of_threads_merges_the_same(make_zoo: MakeZoo, method: str) -> None:
+    zoo = make_zoo("llama", "bfloat16")
+    threads, states = torch.get_num_threads(), []
+    try:
+        for count in (1, 3):
+            torch.set_num_threads(count)
+            parents, model = Parents(zoo), load(zoo.base, "bfloat16")
+            recipe = recipe_of(parents, method, LayerGroups())
+            Materializer(parents, model).materialize(recipe)
+            states.append(model.state_dict())
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_what_fails_in_one_thread_is_told_after_all_have_ended(make_zoo: MakeZoo) -> None:
+    parents = Parents(make_zoo("llama", "bfloat16"))
+    model = load(parents.zoo.base, "bfloat16")
+    materializer, threads = Materializer(parents, model), torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        with pytest.raises(NotMergeable, match="is not finite after the merge"):
+            materializer.materialize(mixture(("one", "two"), (3e38, 3e38)))
+        materializer.materialize(mixture(("one",), (1.0,)))
+    finally:
+        torch.set_num_threads(threads)
+    one = load(dict(parents.zoo.parents)["one"], "bfloat16")
+    assert torch.equal(logits(model), logits(one))
+
+
 def test_overflow_is_told_with_the_name_of_the_tensor(make_zoo: MakeZoo) -> None:
     zoo = make_zoo(dtype="float16")
     parents = Parents(zoo)

@@ -132,14 +132,16 @@ class Account(Memo):
 
     def get(self, key: Hashable, make: Callable[[], Kept]) -> Kept:
         if key not in self._mine:
-            self._mine.add(key)
-            if key in self._ledger:
-                self.found_s += self._ledger[key].seconds
-            else:
+            known = key in self._ledger
+            if not known:
                 start = time.perf_counter()
                 made = make()
                 self._ledger[key] = Entry(made, time.perf_counter() - start)
-            self.size += nbytes(self._ledger[key].value)
+            entry = self._ledger[key]
+            with self._lock:
+                self._mine.add(key)
+                self.size += nbytes(entry.value)
+                self.found_s += entry.seconds if known else 0.0
         kept: Kept = self._ledger[key].value
         return kept
 

@@ -17,6 +17,7 @@ from search.spec import Objective
 EXAMPLES = 400
 _SHOWN = 40  # examples to show from
 _CHOICES = 4
+_ASKED = 9  # words of a question: with what is around it, a context of 16 tokens or so
 _SPECIAL = ("<s>", "</s>", "<pad>")
 
 # What is asked, by the name of its task; ``letters`` have one token, other choices several.
@@ -113,9 +114,12 @@ def _words(rng: np.random.Generator) -> list[str]:
 
 
 def _example(rng: np.random.Generator, words: list[str]) -> dict[str, Any]:
+    # The longest words take several tokens; lm-eval reads choices of one token all at once.
+    longest = max(map(len, words))
+    choices = [word for word in words if len(word) == longest]
     return {
-        "question": _said(rng, words, 6),
-        "choices": [_said(rng, words, 1) for _ in range(_CHOICES)],
+        "question": _said(rng, words, _ASKED),
+        "choices": rng.choice(choices, size=_CHOICES, replace=False).tolist(),
         "label": int(rng.integers(_CHOICES)),
     }
 

@@ -29,6 +29,8 @@ from torch import Tensor
 # Below this a loop saves less than its compilation costs in a whole search; one that is compiled
 # serves tensors of any size.
 _WORTHWHILE = 1 << 17
+# Above this a tensor is cut among threads; smaller ones are merged side by side (`Materializer`).
+_LARGE = 1 << 22
 # Threads take turns at cache lines, and two neighbours stay together, where pieces are of these.
 _GRAIN = 1 << 12
 # Returns the bits of the largest magnitude that it wrote.
@@ -95,7 +97,7 @@ def fits(loop: Loop, out: Tensor, tensors: Sequence[Tensor]) -> bool:
 
 
 def run(kernel: Loop, arrays: Sequence[Tensor], scalars: Sequence[object]) -> None:
-    """Call ``kernel(first, *arrays, *scalars)``, the arrays cut among torch's threads.
+    """Call ``kernel(first, *arrays, *scalars)``, large arrays cut among torch's threads.
 
     Args:
         kernel: from below; ``first`` is where its piece of the arrays begins, an even number.
@@ -109,7 +111,7 @@ def run(kernel: Loop, arrays: Sequence[Tensor], scalars: Sequence[object]) -> No
     views = [view(tensor) for tensor in arrays]
     size, threads = views[0].size, torch.get_num_threads()
     step = -(-size // threads // _GRAIN) * _GRAIN
-    if threads == 1 or size < _WORTHWHILE:
+    if threads == 1 or size < _LARGE:
         step = size
     pieces = [
         (low, *(whole[low : low + step] for whole in views), *scalars)

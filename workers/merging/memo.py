@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import fields, is_dataclass
@@ -19,7 +20,8 @@ _ENTRY = 200  # bytes of a key and its place
 class Memo:
     """Results by key; the ones that were not used for longest make room.
 
-    What does not fit is computed again whenever it is asked for: slower, never different.
+    What does not fit is computed again whenever it is asked for: slower, never different. Threads
+    may ask at the same time.
 
     Args:
         budget: in bytes.
@@ -29,21 +31,24 @@ class Memo:
         self.budget = budget
         self.size = 0
         self._kept: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
+        self._lock = threading.Lock()
 
     def get(self, key: Hashable, make: Callable[[], Kept]) -> Kept:
         """The result of ``make``, which is only called when nothing is kept under ``key``."""
-        if key in self._kept:
-            self._kept.move_to_end(key)
-            kept: Kept = self._kept[key][0]
-            return kept
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                kept: Kept = self._kept[key][0]
+                return kept
         made = make()
         size = _ENTRY + nbytes(made)
-        if size <= self.budget:
-            self._kept[key] = (made, size)
-            self.size += size
-            while self.size > self.budget:
-                _, (_, freed) = self._kept.popitem(last=False)
-                self.size -= freed
+        with self._lock:
+            if size <= self.budget and key not in self._kept:
+                self._kept[key] = (made, size)
+                self.size += size
+                while self.size > self.budget:
+                    _, (_, freed) = self._kept.popitem(last=False)
+                    self.size -= freed
         return made
 
 

@@ -9,6 +9,7 @@ from search.method import LINES
 from workers.bench.merging import Workbench, default_methods, speed_table, speeds
 from workers.merging.merge_method import methods
 from workers.messages import Zoo
+from workers.methods.dare_ties import TRIM
 
 
 def test_every_method_that_needs_no_long_preparation_has_a_row(zoo: Zoo) -> None:
@@ -55,6 +56,6 @@ def test_every_candidate_has_parameters_of_its_own(zoo: Zoo) -> None:
         one, two = contender.draw(rng), contender.draw(rng)
         assert one.seed != two.seed
         declared = methods[name].declaration.parameters
-        searched = {p.name for p in declared if p.kind == "float"} - {p.name for p in LINES}
+        searched = {p.name for p in declared if p.kind == "float" and p not in (*LINES, TRIM)}
         assert set(one.parameters) == searched
         assert all(one.parameters[p] != two.parameters[p] for p in searched)
