@@ -34,6 +34,7 @@ class Parameter:
         kind: ``float`` is searched over a range or among choices; a whole number (``integer``), a
             ``flag`` (bool) or one of the ``choices`` among choices.
         per_parent: one value per parent, or one for all.
+        per_block: searched for every block, or once for the whole model.
         default: used where the spec is silent; for a searched float also the centre of its range.
         low, high: the range that the catalogue recommends to search.
         minimum, maximum: values outside are refused; both inclusive.
@@ -45,6 +46,7 @@ class Parameter:
     description: str
     kind: Kind = "float"
     per_parent: bool = False
+    per_block: bool = True
     default: float | int | bool | str = 1.0
     low: float = 0.0
     high: float = 1.0
@@ -79,6 +81,8 @@ class Parameter:
                 return f"is a whole number, not {setting:g}"
             case ("integer", Range()):
                 return "is a whole number; name those to search among: {choices: [...]}"
+            case (_, Range(gradient=int())) if not self.per_block:
+                return "is one value for the whole model, which has no gradient"
             case (_, Range(low=low, high=high)):
                 return self._outside((low, high))
             case (_, tuple() as values):
@@ -104,6 +108,7 @@ LINES = (
         "lines_alpha",
         "factor of what is added to the base in the first layer and outside of layers (LiNeS, Wang "
         "et al. 2024, arXiv:2410.17146, eq. 3)",
+        per_block=False,
         default=1.0,
         low=0.0,
         high=1.0,
@@ -111,6 +116,7 @@ LINES = (
     Parameter(
         "lines_beta",
         "how much larger that factor is in the last layer than in the first; linear in between",
+        per_block=False,
         default=0.0,
         low=0.0,
         high=1.5,

@@ -63,17 +63,27 @@ def _not_base(name: str) -> str:
 
 
 class Parent(ModelRef):
-    """A fine-tuned checkpoint under the name by which recipes and plots call it."""
+    """A fine-tuned checkpoint under the name by which recipes and plots call it.
+
+    The search may leave a parent out that is ``optional``.
+    """
 
     name: Annotated[Name, AfterValidator(_not_base)]
+    optional: bool = False
 
 
 class Range(_Part):
-    """Search this parameter between two bounds, both reachable."""
+    """Search this parameter between two bounds, both reachable.
+
+    It has a value for every block; ``blocks: model`` makes it one for the whole model, and
+    ``gradient: 3`` one at each of three depths, first layer to last, with lines in between.
+    """
 
     low: float
     high: float
     log: bool = False
+    gradient: int | None = Field(default=None, ge=2, le=64)
+    blocks: Literal["model"] | None = None
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -83,11 +93,22 @@ class Range(_Part):
             raise ValueError(f"a logarithmic range must start above 0, not at {self.low}")
         return self
 
+    @model_validator(mode="after")
+    def _once_or_by_depth(self) -> Self:
+        if self.gradient is not None and self.blocks is not None:
+            raise ValueError("blocks: model is one value, and a gradient several; write either")
+        return self
+
 
 class Choices(_Part):
-    """Search among some values: numbers, words, or true and false."""
+    """Search among some values: numbers, words, or true and false.
+
+    Numbers are chosen for every block, with ``blocks: model`` once for the whole model; all else
+    always is.
+    """
 
     choices: tuple[bool | int | float | str, ...] = Field(min_length=2, max_length=64)
+    blocks: Literal["model"] | None = None
 
     @model_validator(mode="after")
     def _each_once(self) -> Self:
