@@ -287,6 +287,7 @@ def _search(reading: Reading, readings: Readings, proposed: int) -> dict[str, An
         else candidate_view(entry, reading, on_front=best in standings.front),
         "front_size": len(standings.front),
         "hypervolume": finite(standings.hypervolume),
+        "stopped": progress.stopped,
         "seq": progress.seq,
         "problems": list(progress.problems),
     }

@@ -67,7 +67,7 @@ class Spread:
         for block, row in enumerate(self.rows):
             for group, share in row:
                 shares[block, group] = share
-        return np.linalg.lstsq(shares, table, rcond=None)[0]
+        return np.asarray(np.linalg.lstsq(shares, table, rcond=None)[0], dtype=np.float64)
 
 
 def _mixed(parts: Sequence[tuple[Sequence[float], float]]) -> tuple[float, ...]:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -286,6 +287,31 @@ class Budget(_Part):
     parallel: int = Field(default=8, ge=1, le=1024)
 
 
+class Stop(_Part):
+    """End before the budget does, once the search stagnates.
+
+    That is when the last ``patience`` evaluations have added less than the share ``gain`` to the
+    hypervolume, and, of an optimizer with a surrogate, that expects less of any further one.
+    """
+
+    patience: int = Field(ge=1, le=1_000_000)
+    gain: float = Field(default=0.01, gt=0, lt=1)
+
+
+class Continued(_Part):
+    """An earlier search that this one begins with: its first so many evaluations.
+
+    All that it has by then, when this one is submitted, unless that is said.
+    """
+
+    search: str = Field(min_length=1, max_length=64)
+    evaluations: int | None = Field(default=None, ge=1, le=1_000_000)
+
+
+def _continued(value: object) -> object:
+    return {"search": value} if isinstance(value, str) else value
+
+
 def _differ_in_name(parents: tuple[Parent, ...]) -> tuple[Parent, ...]:
     if twice := _repeated(parent.name for parent in parents):
         raise ValueError(f"{twice} is the name of more than one; give each parent its own name")
@@ -317,6 +343,9 @@ class SearchSpec(_Part):
     ``racing`` is an error rate: a candidate that is shown to be behind leaves before all examples
     are scored (see `search.racing`), where the optimizer and all metrics allow it; of those that
     leave at most this share was as good as whom they left for. With 0 all are scored to the end.
+
+    ``stop`` ends it early; ``continues`` names a search (its id will do) whose evaluations this one
+    begins with and counts, in a space that may be another.
     """
 
     name: Name
@@ -332,6 +361,10 @@ class SearchSpec(_Part):
     evaluation: Evaluation = Evaluation()
     optimizer: OptimizerChoice = OptimizerChoice(name="auto")
     budget: Budget
+    stop: Stop | None = None
+    continues: Annotated[
+        Continued | None, BeforeValidator(_continued, json_schema_input_type=str | Continued | None)
+    ] = None
     allow_leaderboards: bool = False
     racing: float = Field(default=0.0, ge=0, lt=0.5)
     dtype: DType = "auto"

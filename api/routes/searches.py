@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
+from api.continuing import pinned
 from api.documents import parse_json, parse_yaml
 from api.events import TooManyViewers
 from api.preflight_views import preflight_fields
@@ -27,6 +29,8 @@ from api.schemas import (
     Validation,
 )
 from api.service import Here, Service
+from api.store import UnknownSearch
+from api.validation import Accepted
 from api.views import candidate_view, front_view, search_detail, search_view
 from search.problems import Invalid, Problem
 from search.registry import suggestion
@@ -88,9 +92,23 @@ async def submit(
 
 
 def _submit(here: Service, document: object, key: str | None) -> SearchDetail:
-    accepted = here.check(document)
+    accepted = _accepted(here, document)
     search_id = here.store.create_search(accepted.submission, idempotency_key=key)
     return _detail(here, search_id)
+
+
+def _accepted(here: Service, document: object) -> Accepted:
+    """What is submitted, with what it continues looked up; or Invalid."""
+    accepted = here.check(document)
+    continues = accepted.submission.spec.continues
+    if continues is None:
+        return accepted
+    try:
+        with here.readings.open(continues.search) as reading:
+            earlier, measured = reading.search, reading.progress.complete
+    except UnknownSearch as error:
+        raise Invalid([Problem(field="continues", message=str(error))]) from None
+    return replace(accepted, submission=pinned(accepted.submission, earlier, measured))
 
 
 @router.post(
@@ -107,7 +125,7 @@ async def validate_spec(request: Request, here: Here) -> Validation:
 
 def _validate(here: Service, document: object) -> Validation:
     try:
-        accepted = here.check(document)
+        accepted = _accepted(here, document)
     except Invalid as invalid:
         return Validation(valid=False, problems=list(invalid.problems))
     return Validation(
