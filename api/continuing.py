@@ -49,7 +49,7 @@ def _differences(ours: Submission, theirs: Submission) -> Iterator[Problem]:
     """Why the outcomes of another search cannot be those of this one."""
 
     def asked(spec: SearchSpec) -> object:
-        return {objective.key for objective in spec.objectives}, spec.evaluation, spec.base
+        return [objective.key for objective in spec.objectives], spec.evaluation, spec.base
 
     missing = {p.name for p in theirs.spec.parents} - {p.name for p in ours.spec.parents}
     if missing:
@@ -58,7 +58,8 @@ def _differences(ours: Submission, theirs: Submission) -> Iterator[Problem]:
         yield Problem(field="continues", message=message)
     if asked(ours.spec) != asked(theirs.spec) or ours.layout != theirs.layout:
         message = (
-            "has another base, other objectives or another evaluation; its scores say nothing here"
+            "has another base, other objectives (or in another order) or another evaluation; its "
+            "scores say nothing here"
         )
         yield Problem(field="continues", message=message)
 

@@ -42,6 +42,8 @@ class Setup:
     objectives: int = 3
     parallel: int = 1
     seed: int = 0
+    shared: bool = False
+    """Whether all blocks have their values together."""
     options: dict[str, Any] = field(default_factory=dict)
     bounds: dict[str, Any] = field(default_factory=dict)
     """Of the first objective: ``at_least`` and ``at_most``."""
@@ -63,7 +65,7 @@ class Setup:
                 "parents": [{"name": f"p{i}", "path": f"p{i}"} for i in range(self.parents)],
                 "method": self.method,
                 "space": {
-                    "blocks": "tensor" if self.blocks else "model",
+                    "blocks": "tensor" if self.blocks and not self.shared else "model",
                     "parameters": {"weight": searched} if self.blocks else {"scale": searched},
                 },
                 "objectives": [

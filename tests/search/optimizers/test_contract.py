@@ -179,15 +179,17 @@ def test_what_was_not_asked_in_between_does_not_matter(setup: Setup) -> None:
 
 
 def test_what_an_earlier_search_measured_is_learned_from(setup: Setup) -> None:
-    """A search of one block goes on in three; its evaluations count as if they were its own."""
+    """A search of one weight per parent goes on with three; its evaluations are its opening."""
     if setup.method == "linear":
         return
-    small = replace(setup, blocks=1, parallel=2)
+    small = replace(setup, shared=True, parallel=2)
     earlier = search(small, 30).outcomes
     setup = replace(setup, parallel=2)
     told = [Kept("0123", o.candidate.ordinal, o.candidate.recipe) for o in earlier]
     start = opening(setup.space, told)
-    assert sum(candidate.origin.move == "kept" for candidate in start) > 20
+    kept = [candidate for candidate in start if candidate.origin.move == "kept"]
+    assert len(kept) > 20
+    assert all(len(candidate.genome or ()) == setup.space.dim for candidate in kept)
     run = setup.run(start)
     later = []
     for ordinal in range(len(start) + 20):
