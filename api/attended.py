@@ -320,7 +320,8 @@ class Attended:
                 yield which
 
     def _survey(self) -> Assignment:
-        needs_geometry = chosen_optimizer(self.search.spec).needs_geometry
+        spec = self.search.spec
+        needs_geometry = chosen_optimizer(spec).needs_geometry or spec.space.needs_geometry
         work = Survey(needs_geometry, self._suite(Split.SEARCH))
         return self._assign(self._job_id("survey"), work, None)
 

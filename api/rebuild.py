@@ -45,7 +45,7 @@ def build_run(
         options = optimizer.options.model_validate(spec.optimizer.options)
     except ValidationError as error:
         raise Invalid(problems_of(error, optimizer.options, "optimizer.")) from None
-    space = SearchSpace(declaration, spec, search.submission.layout)
+    space = SearchSpace(declaration, spec, search.submission.layout, geometry)
     start = opening(space, kept)
     task = Task(
         space=space,

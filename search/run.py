@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from search.method import WEIGHT
 from search.optimizer import Foresighted, Optimizer
 from search.outcome import KEPT, Candidate, Origin, Outcome
 from search.racing import Race, Racing
 from search.recipe import Recipe, mixture
-from search.space import SearchSpace
+from search.space import SHARE, SearchSpace
 from search.spec import BASE
 from search.stagnation import Stagnation
 
@@ -205,7 +206,7 @@ def _nothing(space: SearchSpace) -> tuple[float, ...] | None:
 
 def _warm_start(space: SearchSpace, weight: tuple[float, ...]) -> tuple[float, ...] | None:
     """The point of the space nearest to a mixture, or None when no weight is searched."""
-    if all(gene.parameter != "weight" for gene in space.genes):
+    if all(gene.parameter not in (WEIGHT, SHARE) for gene in space.genes):
         return None
     values = {**(space.declaration.parent_values or {}), "weight": weight}
     return tuple(float(u) for u in space.encode(values))

@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from search.geometry import Geometry
 from search.groups import EVERYWHERE, Group, Spread, apart, everywhere, gradient, refined
 from search.layout import Layout, Segments
-from search.method import LINES, MethodDeclaration, Parameter
+from search.lengths import Lengths
+from search.method import LINES, WEIGHT, MethodDeclaration, Parameter
 from search.problems import Invalid, Problem
 from search.recipe import Recipe, Value, mixture
-from search.spec import BASE, Choices, Range, SearchSpec
+from search.spec import BASE, Choices, Directed, Range, Searched, SearchSpec
 
 # A point of the unit cube, (dim,) float64.
 Genome = NDArray[np.float64]
@@ -25,6 +27,10 @@ Genome = NDArray[np.float64]
 # The gene that chooses among methods, and those that choose whether a parent takes part.
 METHOD = "method"
 INCLUDE = "include"
+
+# The genes of a length for the whole model, and of directions that have it.
+NORM = "norm"
+SHARE = "share"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +106,20 @@ class SearchSpace:
         declaration: the merge method.
         spec: parents, blocks and parameters are read from it.
         layout: of the base.
+        geometry: of the models, by which lengths are measured; without it all are alike.
 
     Raises:
         Invalid: an unknown parameter, a range outside of the declared limits, a parameter that
             cannot be searched, a gradient of more knots than layers, too few or too many parents.
     """
 
-    def __init__(self, declaration: MethodDeclaration, spec: SearchSpec, layout: Layout) -> None:
+    def __init__(
+        self,
+        declaration: MethodDeclaration,
+        spec: SearchSpec,
+        layout: Layout,
+        geometry: Geometry | None = None,
+    ) -> None:
         given = spec.space.parameters
         problems = declaration.problems(given, len(spec.parents), prefix="space.parameters.")
         problems += _knotted(given, layout)
@@ -126,6 +139,7 @@ class SearchSpace:
             parameter.name: Spread.over(self._groups(parameter, setting, spec), len(self.blocks))
             for parameter, setting in self._numbers()
         }
+        self._lengths = self._measured(geometry)
         placed = [*self._words(), *self._coefficients()]
         placed.sort(key=lambda item: item[0].block)  # stable: what is everywhere comes first
         self.genes = tuple(gene for gene, _ in placed)
@@ -155,9 +169,12 @@ class SearchSpace:
         values: dict[str, list[list[float]]] = {
             name: [[] for _ in spread.groups] for name, spread in self._spreads.items()
         }
+        units = values.get(WEIGHT, [])  # where a norm is searched: what weights follow from
         for gene, place, unit in zip(self.genes, self._places, genome, strict=True):
             value = gene.value(float(unit))
-            if place is not None:
+            if gene.parameter == SHARE and place is not None:
+                units[place].append(value)
+            elif place is not None:
                 values[gene.parameter][place].append(value)
             elif gene.parameter != INCLUDE:
                 words[gene.parameter] = value
@@ -168,6 +185,8 @@ class SearchSpace:
         if left_out and len(kept) < max(1, method.minimum_parents):
             names = tuple(self.parents[i] for i in kept) or (BASE,)
             return mixture(names, (1.0 / len(names),) * len(names))
+        if NORM in words:
+            values[WEIGHT] = self._lengths.weights(units, words.pop(NORM), kept)
         parameters = self._parameters(method, words, values)
         if left_out:
             parameters = {name: _of(value, kept) for name, value in parameters.items()}
@@ -187,6 +206,8 @@ class SearchSpace:
         """
         genome = np.empty(self.dim)
         for position, gene in enumerate(self.genes):
+            if gene.parameter in (NORM, SHARE):
+                continue
             if gene.parameter in (METHOD, INCLUDE):
                 genome[position] = gene.unit(
                     values.get(METHOD, "") if gene.parent is None else True
@@ -198,6 +219,11 @@ class SearchSpace:
             if gene.parent is not None and not isinstance(value, int | float):
                 value = value[gene.parent]
             genome[position] = gene.unit(value)
+        if self._is_directed:
+            weight = values.get(WEIGHT, self.declaration.parameter(WEIGHT).default)
+            rows = np.broadcast_to(np.asarray(weight, np.float64), (len(self.parents),))
+            groups = len(self._spreads[WEIGHT].groups)
+            self._direct(genome, np.tile(rows, (groups, 1)))
         return genome
 
     def locate(self, recipe: Recipe) -> Genome | None:
@@ -236,6 +262,11 @@ class SearchSpace:
                 return all(low <= w <= high for w in wanted)
             case Choices(choices=choices):
                 return all(w in choices for w in wanted)
+            case Directed():
+                nearest = self.decode(self.encode({parameter.name: value}))
+                row = _row(parameter, nearest, 0, self.parents)
+                rows = (_row(parameter, nearest, b, self.parents) for b in range(len(self.blocks)))
+                return len(row) == len(wanted) and all(_close(row, wanted) for row in rows)
         fixed = self._fixed(parameter, self._given)
         if isinstance(fixed, tuple):
             fixed = fixed[0]
@@ -243,19 +274,24 @@ class SearchSpace:
         return all(h == w for h, w in zip(have * len(wanted), wanted * len(have), strict=True))
 
     def _name(self, gene: Gene | Choice, place: int | None) -> str:
-        group = "model" if place is None else self._spreads[gene.parameter].groups[place].name
+        parameter = WEIGHT if gene.parameter == SHARE else gene.parameter
+        group = "model" if place is None else self._spreads[parameter].groups[place].name
         parent = [] if gene.parent is None else [self.parents[gene.parent]]
         return "/".join((group, gene.parameter, *parent))
 
-    def _numbers(self) -> Iterator[tuple[Parameter, Range | Choices]]:
+    @property
+    def _is_directed(self) -> bool:
+        return isinstance(self._given.get(WEIGHT), Directed)
+
+    def _numbers(self) -> Iterator[tuple[Parameter, Searched]]:
         """What has values in blocks."""
         for parameter in self.declaration.parameters:
             setting = self._given.get(parameter.name)
-            if parameter.kind == "float" and isinstance(setting, Range | Choices):
+            if parameter.kind == "float" and isinstance(setting, Searched):
                 yield parameter, setting
 
     def _groups(
-        self, parameter: Parameter, setting: Range | Choices, spec: SearchSpec
+        self, parameter: Parameter, setting: Searched, spec: SearchSpec
     ) -> tuple[Group, ...]:
         blocks = self.layout.blocks(self.partition)
         if setting.blocks == "model" or not parameter.per_block:
@@ -263,6 +299,23 @@ class SearchSpace:
         if isinstance(setting, Range) and setting.gradient is not None:
             return gradient(self.layout, blocks, setting.gradient)
         return apart(self.layout, blocks, spec.space.blocks)
+
+    def _measured(self, geometry: Geometry | None) -> Lengths:
+        """How long changes are in the groups of the weights."""
+        groups = self._spreads[WEIGHT].groups if self._is_directed else ()
+        if geometry is None or not groups:
+            return Lengths.alike(len(groups), len(self.parents))
+        blocks = self.layout.blocks(self.partition)
+        return Lengths.measured(geometry, self.layout, blocks, groups)
+
+    def _direct(self, genome: Genome, weights: NDArray[np.float64]) -> None:
+        """Set the genes of direction and length to what is nearest to (groups, parents) weights."""
+        units, norm = self._lengths.split(weights)
+        for position, (gene, place) in enumerate(zip(self.genes, self._places, strict=True)):
+            if gene.parameter == NORM:
+                genome[position] = gene.unit(norm)
+            elif gene.parameter == SHARE and place is not None and gene.parent is not None:
+                genome[position] = units[place][gene.parent]
 
     def _words(self) -> Iterator[tuple[Choice, None]]:
         """Genes that choose once for the whole model, and no number of a block."""
@@ -275,10 +328,16 @@ class SearchSpace:
             if isinstance(setting, Choices) and parameter.kind != "float":
                 yield Choice(EVERYWHERE, parameter.name, None, setting.choices), None
 
-    def _coefficients(self) -> Iterator[tuple[Gene | Choice, int]]:
+    def _coefficients(self) -> Iterator[tuple[Gene | Choice, int | None]]:
         """Genes of numbers, and to which group of their parameter's each belongs."""
+        weight = self._given.get(WEIGHT)
+        if isinstance(weight, Directed):
+            norm = weight.norm
+            yield Gene(EVERYWHERE, NORM, None, norm.low, norm.high, norm.log), None
         for parameter, setting in self._numbers():
             parents = range(len(self.parents)) if parameter.per_parent else [None]
+            if isinstance(setting, Directed):
+                parents = parents[:-1]
             for place, group in enumerate(self._spreads[parameter.name].groups):
                 for parent in parents:
                     at = (group.block, parameter.name, parent)
@@ -287,6 +346,8 @@ class SearchSpace:
                             yield Gene(*at, low, high, log), place
                         case Choices(choices=choices):
                             yield Choice(*at, tuple(map(float, choices))), place
+                        case Directed():
+                            yield Gene(group.block, SHARE, parent, 0.0, 1.0, log=False), place
 
     def _parameters(
         self,
@@ -342,6 +403,8 @@ class SearchSpace:
             for name, spread in self._spreads.items()
             if name in tables
         }
+        if self._is_directed and WEIGHT in wanted:
+            self._direct(genome, wanted[WEIGHT])
         for position, (gene, place) in enumerate(zip(self.genes, self._places, strict=True)):
             if gene.parameter == INCLUDE and gene.parent is not None:
                 genome[position] = gene.unit(self.parents[gene.parent] in recipe.parents)
@@ -356,7 +419,7 @@ class SearchSpace:
         given: Any = settings.get(parameter.name, parameter.default)
         if isinstance(given, tuple):
             return tuple(given for _ in self.blocks)
-        if isinstance(given, Range | Choices):
+        if isinstance(given, Searched):
             raise TypeError(f"{parameter.name} is searched")
         fixed: Value = float(given) if parameter.kind == "float" else given
         return fixed

@@ -119,11 +119,32 @@ class Choices(_Part):
         return self
 
 
+class Directed(_Part):
+    """Search in which direction the parents' weights change the base, and how far, apart.
+
+    One ``norm`` for the whole model: the length of the merged change, in mean lengths of the
+    parents' own. Beside it every block has shares of the parents, one gene less than there are.
+    """
+
+    norm: Range
+    blocks: Literal["model"] | None = None
+
+    @model_validator(mode="after")
+    def _one_norm(self) -> Self:
+        if self.norm.gradient is not None or self.norm.blocks is not None:
+            raise ValueError("the norm is one number for the whole model: {low, high}")
+        if self.norm.low < 0:
+            raise ValueError(f"a norm is not negative, but low is {self.norm.low:g}")
+        return self
+
+
 def _form(value: object) -> str | None:
     """Which form something was written in, so that only that form's problems are reported."""
     match value:
         case Choices() | {"choices": _}:
             return "<choices>"
+        case Directed() | {"norm": _}:
+            return "<norm>"
         case dict() | BaseModel():
             return "<mapping>"
         case bool():
@@ -137,10 +158,12 @@ def _form(value: object) -> str | None:
     return None
 
 
-# A range or choices search the parameter; anything else fixes it, everywhere or for each parent.
+# What searches a parameter; anything else fixes it, everywhere or for each parent.
+Searched = Range | Choices | Directed
 Setting = Annotated[
     Annotated[Range, Tag("<mapping>")]
     | Annotated[Choices, Tag("<choices>")]
+    | Annotated[Directed, Tag("<norm>")]
     | Annotated[bool, Tag("<flag>")]
     | Annotated[float, Tag("<number>")]
     | Annotated[str, Tag("<word>")]
@@ -177,6 +200,11 @@ class Space(_Part):
 
     blocks: Blocks = "model"
     parameters: dict[str, Setting] = {}
+
+    @property
+    def needs_geometry(self) -> bool:
+        """Whether its points stand for lengths, which are those of the models."""
+        return any(isinstance(setting, Directed) for setting in self.parameters.values())
 
 
 class Relative(_Part):

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from search.geometry import Geometry
 from search.groups import EVERYWHERE
 from search.layout import LayerGroups, Layout, Segments
 from search.method import LINES, MethodDeclaration, Parameter, one_of
@@ -431,6 +432,93 @@ def test_what_too_few_parents_are_left_for_is_their_average(optional: SearchSpac
 
 def test_a_warm_start_includes_everybody(optional: SearchSpace) -> None:
     assert list(optional.encode({"weight": (1.0, 0.0, 0.0)})) == [0.75, 0.75, 1.0, 0.0, 0.0]
+
+
+# norm and direction
+
+NORM = {"norm": {"low": 0.25, "high": 1.25}}
+
+
+def directed(document: dict[str, Any], layout: Layout, **more: Any) -> SearchSpace:
+    adding = replace(PAIR, minimum_parents=1, uses_base=True)
+    return space_of(document, layout, adding, weight={**NORM, **more})
+
+
+def test_one_norm_for_the_model_and_directions_for_its_blocks(
+    document: dict[str, Any], layout: Layout
+) -> None:
+    document["space"]["blocks"] = {"layers": "all"}
+    space = directed(document, layout)
+    assert space.names == (
+        "model/norm",
+        *(f"{b}/share/{p}" for b in space.blocks for p in ("add", "reverse")),
+    )
+    recipe = space.decode([0.5, *[1.0, 0.3] * 4])
+    assert [recipe.at(block)["weight"] for block in range(4)] == [(0.75, 0.0, 0.0)] * 4
+    space = directed(document, layout, blocks="model")
+    assert space.names == ("model/norm", "model/share/add", "model/share/reverse")
+
+
+def test_weights_that_have_a_norm_are_found_again(document: dict[str, Any], layout: Layout) -> None:
+    space = directed(document, layout)
+    genome = np.random.default_rng(3).random(space.dim)
+    found = space.locate(space.decode(genome))
+    assert found == pytest.approx(genome)
+    assert space.decode(space.encode({"weight": (0.0, 0.5, 0.0)})).at(0)["weight"] == pytest.approx(
+        (0.0, 0.5, 0.0)
+    )
+    assert space.reaches({"weight": (0.0, 1.0, 0.0)})
+    assert not space.reaches({"weight": (0.0, 0.0, 0.0)})
+    assert not space.reaches({"weight": (2.0, 0.0, 0.0)})
+
+
+def test_lengths_are_those_of_the_models(document: dict[str, Any], layout: Layout) -> None:
+    """The third parent has changed twice as much as the others."""
+    cells = len(layout.grid()) - 1
+    gram = np.zeros((cells, 4, 4))
+    gram[:, 1:, 1:] = np.diag([1.0, 1.0, 4.0])
+    geometry = Geometry(np.array(layout.grid()), gram)
+    document["space"]["parameters"] = {"weight": NORM}
+    adding = replace(PAIR, minimum_parents=1, uses_base=True)
+    space = SearchSpace(adding, parse_spec(document), layout, geometry)
+    mean = (1 + 1 + 2) / 3
+    recipe = space.decode([0.75, *[0.0, 0.0] * 9])
+    assert recipe.at(4)["weight"] == pytest.approx((0.0, 0.0, mean / 2))
+
+
+def test_who_is_left_out_has_no_part_in_the_norm(document: dict[str, Any], layout: Layout) -> None:
+    document["parents"][0]["optional"] = True
+    document["space"]["blocks"] = "model"
+    recipe = directed(document, layout).decode([0.0, 0.75, 0.9, 0.5])
+    assert recipe.parents == ("reverse", "facts")
+    assert np.linalg.norm(recipe.at(0)["weight"]) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("method", "parameters", "message"),
+    [
+        ({"uses_base": False}, {"weight": NORM}, "weighs models and not what they change"),
+        ({"uses_base": True}, {"density": NORM}, "has no norm: only weights of parents have one"),
+    ],
+)
+def test_what_has_no_norm(
+    document: dict[str, Any],
+    layout: Layout,
+    method: dict[str, Any],
+    parameters: dict[str, Any],
+    message: str,
+) -> None:
+    declaration = replace(PAIR, minimum_parents=1, **method)
+    with pytest.raises(Invalid, match=message):
+        space_of(document, layout, declaration, **parameters)
+
+
+def test_weights_that_are_divided_by_their_sum_have_no_norm(
+    declaration: MethodDeclaration, document: dict[str, Any], layout: Layout
+) -> None:
+    with pytest.raises(Invalid, match="set normalize: false"):
+        space_of(document, layout, declaration, weight=NORM)
+    assert space_of(document, layout, declaration, weight=NORM, normalize=False).dim == 1 + 9 * 2
 
 
 # where a recipe lies

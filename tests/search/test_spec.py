@@ -176,6 +176,7 @@ def test_a_search_may_stop_early_and_continue_another(document: dict[str, Any]) 
         ({"gradient": 1}, ".gradient", "greater than or equal to 2 (got 1)"),
         ({"blocks": "tensor"}, ".blocks", "Input should be 'model'"),
         ({"blocks": "model", "gradient": 3}, "", "blocks: model is one value, and a gradient"),
+        ({"norm": {"low": 0.3, "high": 1.5}}, ".low", "unknown field"),
     ],
 )
 def test_how_a_range_lies_over_the_model_is_checked(
@@ -197,3 +198,18 @@ def test_blocks_have_some_layers_or_all(
     assert message in problems(document)["space.blocks.layers"]
     document["space"]["blocks"] = {"layers": "all"}
     assert parse_spec(document).space.blocks == LayerGroups(layers="all")
+
+
+@pytest.mark.parametrize(
+    ("norm", "field", "message"),
+    [
+        (1.0, ".norm", "valid dictionary or instance of Range (got 1.0)"),
+        ({"low": -1, "high": 1}, "", "a norm is not negative, but low is -1"),
+        ({"low": 0, "high": 1, "gradient": 2}, "", "the norm is one number for the whole model"),
+    ],
+)
+def test_a_norm_is_a_range_of_lengths(
+    document: dict[str, Any], norm: object, field: str, message: str
+) -> None:
+    document["space"]["parameters"]["weight"] = {"norm": norm}
+    assert message in problems(document)[f"space.parameters.weight{field}"]
