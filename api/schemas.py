@@ -429,6 +429,8 @@ class ParameterView(View):
     description: str
     kind: str
     per_parent: bool
+    per_block: bool
+    """Searched for every block, or once for the whole model."""
     default: float | bool | str
     low: float | None
     high: float | None

@@ -368,6 +368,7 @@ def _parameter_view(parameter: Parameter) -> ParameterView:
         description=parameter.description,
         kind=parameter.kind,
         per_parent=parameter.per_parent,
+        per_block=parameter.per_block,
         default=parameter.default,
         low=finite(parameter.low) if searched else None,
         high=finite(parameter.high) if searched else None,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from search.method import WEIGHT
+from search.method import LINES, WEIGHT
 from search.optimizer import Foresighted, Optimizer
 from search.outcome import KEPT, Candidate, Origin, Outcome
 from search.racing import Race, Racing
@@ -221,4 +221,5 @@ def _contains(space: SearchSpace, weight: tuple[float, ...], move: str) -> bool:
     values = space.declaration.parent_values
     if values is None or (move == "average" and values):
         return False
-    return space.reaches({**values, "weight": weight})
+    unscaled = {p.name: p.default for p in LINES if p in space.declaration.parameters}
+    return space.reaches({**unscaled, **values, "weight": weight})

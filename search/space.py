@@ -249,7 +249,7 @@ class SearchSpace:
                     return None
         return genome
 
-    def reaches(self, values: Mapping[str, float | Sequence[float]]) -> bool:
+    def reaches(self, values: Mapping[str, Any]) -> bool:
         """Whether parameters can take exactly these values, in every block."""
         return all(
             self._reaches(self.declaration.parameter(name), value) for name, value in values.items()

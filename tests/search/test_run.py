@@ -1,13 +1,13 @@
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from search.layout import Layout
-from search.method import MethodDeclaration
+from search.method import LINES, MethodDeclaration
 from search.outcome import Candidate, Infeasible, Origin, Outcome
 from search.recipe import mixture
 from search.run import Kept, SearchRun, opening
@@ -108,6 +108,27 @@ def test_a_parent_that_the_space_contains_is_not_measured_twice(
     parent = candidates[1]
     assert parent.genome is not None
     assert space.decode(parent.genome).at(0)["density"] == (1.0, 1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("alpha", "contained"),
+    [({"low": 0.0, "high": 1.0}, True), ({"low": 0.0, "high": 0.8}, False), (0.5, False)],
+)
+def test_a_parent_is_contained_only_where_its_change_can_be_whole(
+    declaration: MethodDeclaration,
+    document: dict[str, Any],
+    layout: Layout,
+    alpha: Any,
+    contained: bool,
+) -> None:
+    scaled = replace(declaration, parameters=(*declaration.parameters, *LINES))
+    document["space"]["parameters"] = {
+        "weight": {"low": 0.0, "high": 1.0},
+        "density": 1.0,
+        "lines_alpha": alpha,
+    }
+    parent = opening(SearchSpace(scaled, parse_spec(document), layout))[1]
+    assert (parent.genome is not None) == contained
 
 
 def kept(space: SearchSpace, *genomes: list[float]) -> list[Kept]:
