@@ -69,19 +69,22 @@ class Lengths:
             for group, row in enumerate(units)
         ]
 
-    def split(self, weights: NDArray[np.float64]) -> tuple[list[list[float]], float]:
+    def split(
+        self, weights: NDArray[np.float64], kept: Sequence[int]
+    ) -> tuple[list[list[float]], float]:
         """(groups, parents - 1) points and the norm that come nearest to (groups, parents) weights.
 
-        The norm is the mean over groups; negative weights count as none.
+        The norm is the mean over groups; negative weights count as none, as do those of parents
+        that are not kept.
         """
-        positive = np.maximum(weights, 0.0)
-        everybody = range(weights.shape[1])
+        positive = np.zeros_like(weights)
+        positive[:, list(kept)] = np.maximum(weights[:, list(kept)], 0.0)
         norms, units = [], []
         for group, row in enumerate(positive):
             total = float(row.sum())
             direction = row / total if total > 0 else np.full(len(row), 1.0 / len(row))
             units.append(points(direction.tolist()))
-            unit = self._directed(group, direction, everybody)
+            unit = self._directed(group, direction, kept)
             norms.append(total / float(unit.sum()))
         return units, float(np.mean(norms))
 

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.geometry import Geometry
-from search.groups import EVERYWHERE, Group, Spread, apart, everywhere, gradient, refined
+from search.groups import EVERYWHERE as EVERYWHERE
+from search.groups import Group, Spread, apart, everywhere, gradient, refined
 from search.layout import Layout, Segments
 from search.lengths import Lengths
 from search.method import LINES, WEIGHT, MethodDeclaration, Parameter
@@ -183,13 +184,12 @@ class SearchSpace:
         method = self.declaration.alternatives.get(words.pop(METHOD, ""), self.declaration)
         kept = [i for i in range(len(self.parents)) if i not in left_out]
         if left_out and len(kept) < max(1, method.minimum_parents):
-            names = tuple(self.parents[i] for i in kept) or (BASE,)
-            return mixture(names, (1.0 / len(names),) * len(names))
+            return self._average(kept)
         if NORM in words:
             values[WEIGHT] = self._lengths.weights(units, words.pop(NORM), kept)
         parameters = self._parameters(method, words, values)
         if left_out:
-            parameters = {name: _of(value, kept) for name, value in parameters.items()}
+            parameters = {name: _without(value, kept) for name, value in parameters.items()}
         return Recipe(
             method=method.name,
             parents=tuple(self.parents[i] for i in kept),
@@ -198,6 +198,13 @@ class SearchSpace:
             parameters=parameters,
             seed=self.seed,
         )
+
+    def _average(self, kept: Sequence[int]) -> Recipe:
+        """Of some parents, as the opening of a search has it; of none the base."""
+        if not kept:
+            return mixture((BASE,), (1.0,))
+        shares = (1.0 / len(kept) if i in kept else 0.0 for i in range(len(self.parents)))
+        return mixture(self.parents, tuple(shares))
 
     def encode(self, values: Mapping[str, Any]) -> Genome:
         """The point nearest to parameter values that hold in every block; else defaults.
@@ -223,7 +230,7 @@ class SearchSpace:
             weight = values.get(WEIGHT, self.declaration.parameter(WEIGHT).default)
             rows = np.broadcast_to(np.asarray(weight, np.float64), (len(self.parents),))
             groups = len(self._spreads[WEIGHT].groups)
-            self._direct(genome, np.tile(rows, (groups, 1)))
+            self._direct(genome, np.tile(rows, (groups, 1)), range(len(self.parents)))
         return genome
 
     def locate(self, recipe: Recipe) -> Genome | None:
@@ -308,9 +315,9 @@ class SearchSpace:
         blocks = self.layout.blocks(self.partition)
         return Lengths.measured(geometry, self.layout, blocks, groups)
 
-    def _direct(self, genome: Genome, weights: NDArray[np.float64]) -> None:
+    def _direct(self, genome: Genome, weights: NDArray[np.float64], kept: Sequence[int]) -> None:
         """Set the genes of direction and length to what is nearest to (groups, parents) weights."""
-        units, norm = self._lengths.split(weights)
+        units, norm = self._lengths.split(weights, kept)
         for position, (gene, place) in enumerate(zip(self.genes, self._places, strict=True)):
             if gene.parameter == NORM:
                 genome[position] = gene.unit(norm)
@@ -404,7 +411,7 @@ class SearchSpace:
             if name in tables
         }
         if self._is_directed and WEIGHT in wanted:
-            self._direct(genome, wanted[WEIGHT])
+            self._direct(genome, wanted[WEIGHT], [self.parents.index(p) for p in recipe.parents])
         for position, (gene, place) in enumerate(zip(self.genes, self._places, strict=True)):
             if gene.parameter == INCLUDE and gene.parent is not None:
                 genome[position] = gene.unit(self.parents[gene.parent] in recipe.parents)
@@ -437,8 +444,8 @@ def _knotted(given: Mapping[str, Any], layout: Layout) -> Iterator[Problem]:
             yield Problem(field=f"space.parameters.{name}.gradient", message=message)
 
 
-def _of(value: Value, kept: Sequence[int]) -> Value:
-    """A parameter's value where only some parents take part."""
+def _without(value: Value, kept: Sequence[int]) -> Value:
+    """A parameter's value where only the kept parents take part."""
     if not isinstance(value, tuple):
         return value
     return tuple(tuple(row[i] for i in kept) if isinstance(row, tuple) else row for row in value)

@@ -101,6 +101,6 @@ def test_where_nobody_differs_from_the_base_weights_are_finite(layout: Layout) -
 def test_weights_are_split_into_what_they_were_made_of(norm: float, unit: list[float]) -> None:
     gram = np.diag([1.0, 4.0, 9.0])[None]
     lengths = Lengths(gram)
-    (found,), length = lengths.split(np.array(lengths.weights([unit], norm, range(3))))
+    (found,), length = lengths.split(np.array(lengths.weights([unit], norm, range(3))), range(3))
     assert length == pytest.approx(norm)
     assert found == pytest.approx(unit, abs=1e-6)

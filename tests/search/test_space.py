@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search.geometry import Geometry
-from search.groups import EVERYWHERE
 from search.layout import LayerGroups, Layout, Segments
 from search.method import LINES, MethodDeclaration, Parameter, one_of
 from search.problems import Invalid
 from search.recipe import Recipe, mixture
-from search.space import Choice, Gene, SearchSpace
+from search.run import opening
+from search.space import EVERYWHERE, Choice, Gene, SearchSpace
 from search.spec import SearchSpec, parse_spec
 from tests.search.conftest import llama
 
@@ -427,7 +427,8 @@ def test_an_optional_parent_may_be_left_out(optional: SearchSpace) -> None:
 
 
 def test_what_too_few_parents_are_left_for_is_their_average(optional: SearchSpace) -> None:
-    assert optional.decode([0.2, 0.2, 0.5, 0.5, 0.5]) == mixture(("add",), (1.0,))
+    parent = mixture(("add", "reverse", "facts"), (1.0, 0.0, 0.0))
+    assert optional.decode([0.2, 0.2, 0.5, 0.5, 0.5]) == parent == opening(optional)[1].recipe
 
 
 def test_a_warm_start_includes_everybody(optional: SearchSpace) -> None:
@@ -489,9 +490,13 @@ def test_lengths_are_those_of_the_models(document: dict[str, Any], layout: Layou
 def test_who_is_left_out_has_no_part_in_the_norm(document: dict[str, Any], layout: Layout) -> None:
     document["parents"][0]["optional"] = True
     document["space"]["blocks"] = "model"
-    recipe = directed(document, layout).decode([0.0, 0.75, 0.9, 0.5])
+    space = directed(document, layout)
+    recipe = space.decode([0.0, 0.75, 0.9, 0.5])
     assert recipe.parents == ("reverse", "facts")
     assert np.linalg.norm(recipe.at(0)["weight"]) == pytest.approx(1.0)
+    found = space.locate(recipe)
+    assert found is not None
+    assert space.decode(found).at(0)["weight"] == pytest.approx(recipe.at(0)["weight"])
 
 
 @pytest.mark.parametrize(
