@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from search.geometry import Geometry
 from search.groups import Group
-from search.layout import Block, Layout
+from search.layout import Layout, Partition
 
 # Changes that cancel would need weights without end: no more than so much of what orthogonal ones
 # do is made up for.
 _LEAST = 0.1
-# Sums of squares below this share of the base's are the rounding of their differences.
+# Sums of squares below this share of the largest are the rounding of their differences.
 _ROUNDING = 1e-12
 
 
@@ -39,20 +39,22 @@ class Lengths:
 
     @classmethod
     def measured(
-        cls, geometry: Geometry, layout: Layout, blocks: Sequence[Block], groups: Sequence[Group]
+        cls, geometry: Geometry, layout: Layout, partition: Partition, groups: Sequence[Group]
     ) -> Lengths:
-        """Of the models themselves; groups are of whole tensors."""
-        cells = np.searchsorted(geometry.boundaries, layout.offsets)
-        offsets = {t.name: i for i, t in enumerate(layout.tensors)}
-        found = []
-        for group in groups:
-            gram = np.zeros(geometry.gram.shape[1:])
-            for place in sorted(group.shares):
-                for piece in blocks[place].pieces:
-                    tensor = offsets[piece.tensor]
-                    gram += geometry.gram[cells[tensor] : cells[tensor + 1]].sum(axis=0)
-            found.append(_of_changes(gram))
-        return cls(np.stack(found))
+        """Of the models themselves.
+
+        Args:
+            geometry: of the models.
+            layout: that was measured.
+            partition: into the blocks that groups are of.
+            groups: of blocks; where nobody differs from the base as if all did alike.
+        """
+        blocks = geometry.changes(layout, partition)
+        grams = np.stack([blocks[sorted(group.shares)].sum(axis=0) for group in groups])
+        longest = np.diagonal(grams, axis1=1, axis2=2).max(axis=1)
+        still = longest <= _ROUNDING * longest.max()
+        grams[still] = np.eye(grams.shape[1])
+        return cls(grams)
 
     def weights(
         self, units: Sequence[Sequence[float]], norm: float, kept: Sequence[int]
@@ -97,7 +99,7 @@ class Lengths:
         weight[chosen] = np.asarray(direction)[chosen]
         if not weight.any():
             weight[chosen] = 1.0
-        mean = float(np.sqrt(np.diagonal(gram)[chosen]).mean())
+        mean = float(np.sqrt(np.maximum(np.diagonal(gram)[chosen], 0.0)).mean())
         length = math.sqrt(max(float(weight @ gram @ weight), 0.0))
         least = _LEAST * mean * float(np.linalg.norm(weight))
         return np.asarray(weight * (mean / max(length, least)))
@@ -124,14 +126,3 @@ def points(given: Sequence[float]) -> list[float]:
         found.append(1.0 - (1.0 - part) ** after)
         left -= share
     return found
-
-
-def _of_changes(gram: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(parents, parents) of differences to the base, from (1 + parents, 1 + parents) of the models.
-
-    Where nobody differs from the base as if they were equally long and orthogonal.
-    """
-    changes = gram[1:, 1:] - gram[1:, :1] - gram[:1, 1:] + gram[0, 0]
-    if np.diagonal(changes).max(initial=0.0) <= _ROUNDING * gram[0, 0]:
-        return np.eye(len(changes))
-    return np.asarray(changes + np.diag(np.maximum(-np.diagonal(changes), 0.0)))

@@ -312,8 +312,7 @@ class SearchSpace:
         groups = self._spreads[WEIGHT].groups if self._is_directed else ()
         if geometry is None or not groups:
             return Lengths.alike(len(groups), len(self.parents))
-        blocks = self.layout.blocks(self.partition)
-        return Lengths.measured(geometry, self.layout, blocks, groups)
+        return Lengths.measured(geometry, self.layout, self.partition, groups)
 
     def _direct(self, genome: Genome, weights: NDArray[np.float64], kept: Sequence[int]) -> None:
         """Set the genes of direction and length to what is nearest to (groups, parents) weights."""

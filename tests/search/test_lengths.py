@@ -57,7 +57,7 @@ def test_the_merged_change_is_as_long_as_the_norm_says(
     layout: Layout, models: np.ndarray, norm: float
 ) -> None:
     blocks = layout.blocks("model")
-    lengths = Lengths.measured(geometry(layout, models), layout, blocks, everywhere(blocks))
+    lengths = Lengths.measured(geometry(layout, models), layout, "model", everywhere(blocks))
     changes = models[1:] - models[0]
     mean = np.linalg.norm(changes, axis=1).mean()
     for unit in RNG.random((5, 2)):
@@ -68,7 +68,7 @@ def test_the_merged_change_is_as_long_as_the_norm_says(
 def test_every_group_has_the_norm_by_itself(layout: Layout, models: np.ndarray) -> None:
     blocks = layout.blocks("tensor")
     groups = apart(layout, blocks, "tensor")
-    lengths = Lengths.measured(geometry(layout, models), layout, blocks, groups)
+    lengths = Lengths.measured(geometry(layout, models), layout, "tensor", groups)
     weights = lengths.weights([[0.3, 0.6]] * len(groups), 0.7, range(3))
     changes = models[1:] - models[0]
     for weight, (start, stop) in zip(weights, pairwise(layout.offsets), strict=True):
@@ -92,7 +92,7 @@ def test_changes_that_cancel_are_not_made_up_for_without_end() -> None:
 def test_where_nobody_differs_from_the_base_weights_are_finite(layout: Layout) -> None:
     blocks = layout.blocks("model")
     same = np.tile(RNG.normal(size=layout.size), (4, 1))
-    lengths = Lengths.measured(geometry(layout, same), layout, blocks, everywhere(blocks))
+    lengths = Lengths.measured(geometry(layout, same), layout, "model", everywhere(blocks))
     (weight,) = lengths.weights([[0.2, 0.7]], 0.5, range(3))
     assert np.linalg.norm(weight) == pytest.approx(0.5)
 
