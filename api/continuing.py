@@ -5,12 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from api.store import Search, Store, Submission
+from api.store import Search, Store, Submission, UnknownSearch
 from search.problems import Invalid, Problem
 from search.run import Kept
 from search.spec import Continued, SearchSpec
 
 _PAGE = 500
+
+
+def unknown(document: object, store: Store) -> Iterator[Problem]:
+    """The problem of a document that continues a search which does not exist."""
+    continues = document.get("continues") if isinstance(document, dict) else None
+    named = continues.get("search") if isinstance(continues, dict) else continues
+    if isinstance(named, str):
+        try:
+            store.search(named)
+        except UnknownSearch as error:
+            yield Problem(field="continues", message=str(error))
 
 
 def pinned(submission: Submission, earlier: Search, measured: int) -> Submission:

@@ -112,8 +112,11 @@ def test_what_cannot_be_continued_is_told_before_anything_runs(home: Path, store
             other: client.post("/v1/searches", json=document(**LARGE, continues=other)).json()
             for other in ("0123", empty)
         }
-        checked = client.post("/v1/searches:validate", json=document(continues="0123")).json()
+        checked = client.post(
+            "/v1/searches:validate", json=document(continues="0123", seed=-1)
+        ).json()
     told = {other: answer["errors"] for other, answer in answers.items()}
     assert told["0123"] == [{"field": "continues", "message": "there is no search '0123'"}]
-    assert told["0123"] == checked["problems"]
+    assert told["0123"] == checked["problems"][-1:]
+    assert checked["problems"][0]["field"] == "seed"
     assert told[empty][0]["message"] == "has no evaluation with an outcome yet"

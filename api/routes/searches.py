@@ -9,7 +9,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
-from api.continuing import pinned
+from api.continuing import pinned, unknown
 from api.documents import parse_json, parse_yaml
 from api.events import TooManyViewers
 from api.preflight_views import preflight_fields
@@ -29,7 +29,6 @@ from api.schemas import (
     Validation,
 )
 from api.service import Here, Service
-from api.store import UnknownSearch
 from api.validation import Accepted
 from api.views import candidate_view, front_view, search_detail, search_view
 from search.problems import Invalid, Problem
@@ -99,15 +98,18 @@ def _submit(here: Service, document: object, key: str | None) -> SearchDetail:
 
 def _accepted(here: Service, document: object) -> Accepted:
     """What is submitted, with what it continues looked up; or Invalid."""
-    accepted = here.check(document)
+    problems = list(unknown(document, here.store))
+    try:
+        accepted = here.check(document)
+    except Invalid as invalid:
+        raise Invalid([*invalid.problems, *problems]) from None
+    if problems:
+        raise Invalid(problems)
     continues = accepted.submission.spec.continues
     if continues is None:
         return accepted
-    try:
-        with here.readings.open(continues.search) as reading:
-            earlier, measured = reading.search, reading.progress.complete
-    except UnknownSearch as error:
-        raise Invalid([Problem(field="continues", message=str(error))]) from None
+    with here.readings.open(continues.search) as reading:
+        earlier, measured = reading.search, reading.progress.complete
     return replace(accepted, submission=pinned(accepted.submission, earlier, measured))
 
 
