@@ -222,7 +222,11 @@ def _genome_notes(genome: _Genome, *, differences: bool) -> Iterator[Problem]:
         message = f"is {genome.tokenizer_source}; here the merged model has the base's tokenizer"
         yield note("tokenizer_source", message)
     if genome.smooth:
-        yield note("smooth", "nothing is interpolated; each group of layers has its own values")
+        message = (
+            "each group of layers has its own values; write gradient: N into the ranges, with as "
+            "many knots as there are groups, to interpolate between them"
+        )
+        yield note("smooth", message)
     if genome.layer_granularity or genome.filters:
         message = (
             "embeddings, final norm and head are blocks of their own here; there they have the "
