@@ -1,12 +1,13 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from search.groups import EVERYWHERE, Spread, apart, everywhere, gradient, refined
 from search.layout import LayerGroups, Layout, Partition, Tensor
 from tests.search.conftest import llama
 
+EXAMPLES = settings(max_examples=25, deadline=None)
 PARTITIONS: list[Partition] = [
     LayerGroups(layers=1),
     LayerGroups(layers=1, modules=("attention", "mlp")),
@@ -60,6 +61,7 @@ def test_stacks_have_gradients_of_their_own() -> None:
 
 @pytest.mark.parametrize("partition", PARTITIONS)
 @given(knots=st.integers(2, 5), layers=st.integers(5, 9))
+@EXAMPLES
 def test_shares_of_a_block_sum_to_one_and_no_knot_is_idle(
     partition: Partition, knots: int, layers: int
 ) -> None:
@@ -74,6 +76,7 @@ def test_shares_of_a_block_sum_to_one_and_no_knot_is_idle(
 
 @pytest.mark.parametrize("partition", PARTITIONS)
 @given(knots=st.integers(2, 5), seed=st.integers(0, 2**32 - 1))
+@EXAMPLES
 def test_values_are_found_again_from_their_table(
     partition: Partition, knots: int, seed: int
 ) -> None:

@@ -2,7 +2,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from search.geometry import Geometry
@@ -10,6 +10,7 @@ from search.groups import apart, everywhere
 from search.layout import Layout
 from search.lengths import Lengths, points, shares
 
+EXAMPLES = settings(max_examples=25, deadline=None)
 RNG = np.random.default_rng(5)
 UNITS = st.lists(st.floats(0, 1), min_size=1, max_size=6)
 
@@ -30,6 +31,7 @@ def models(layout: Layout) -> np.ndarray:
 
 
 @given(UNITS)
+@EXAMPLES
 def test_shares_sum_to_one_and_none_is_negative(units: list[float]) -> None:
     found = shares(units)
     assert len(found) == len(units) + 1
@@ -38,6 +40,7 @@ def test_shares_sum_to_one_and_none_is_negative(units: list[float]) -> None:
 
 
 @given(st.lists(st.floats(0.001, 0.999), min_size=1, max_size=5))
+@EXAMPLES
 def test_points_are_the_inverse_of_shares(units: list[float]) -> None:
     assert points(shares(units)) == pytest.approx(units, abs=1e-6)
 
@@ -98,6 +101,7 @@ def test_where_nobody_differs_from_the_base_weights_are_finite(layout: Layout) -
 
 
 @given(st.floats(0.1, 2.0), st.lists(st.floats(0.01, 0.99), min_size=2, max_size=2))
+@EXAMPLES
 def test_weights_are_split_into_what_they_were_made_of(norm: float, unit: list[float]) -> None:
     gram = np.diag([1.0, 4.0, 9.0])[None]
     lengths = Lengths(gram)

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from search.geometry import Geometry
@@ -16,6 +16,8 @@ from search.run import opening
 from search.space import EVERYWHERE, Choice, Gene, SearchSpace
 from search.spec import SearchSpec, parse_spec
 from tests.search.conftest import llama
+
+EXAMPLES = settings(max_examples=25, deadline=None)
 
 
 @pytest.fixture
@@ -341,6 +343,7 @@ def test_every_tensor_can_have_a_gradient(
 
 
 @given(st.lists(st.floats(0, 1), min_size=12, max_size=12))
+@EXAMPLES
 def test_a_gradient_stays_in_its_range(genome: list[float]) -> None:
     space = SearchSpace(TIES, few_dimensions({"gradient": 4}), llama(7))
     for row in space.decode(genome).parameters["weight"]:  # type: ignore[union-attr]  # a table
@@ -576,6 +579,7 @@ def of_spaces(name: str, **more: Any) -> SearchSpace:
 
 @pytest.mark.parametrize("name", SPACES)
 @given(seed=st.integers(0, 2**32 - 1))
+@EXAMPLES
 def test_a_recipe_of_the_space_is_located_where_it_came_from(name: str, seed: int) -> None:
     space = of_spaces(name, density={"low": 0.1, "high": 1.0, "log": True})
     genome = np.random.default_rng(seed).random(space.dim)
@@ -601,6 +605,7 @@ def test_a_recipe_of_the_space_is_located_where_it_came_from(name: str, seed: in
     ],
 )
 @given(seed=st.integers(0, 2**32 - 1))
+@EXAMPLES
 def test_a_larger_space_contains_what_a_smaller_one_makes(
     small: str, large: str, seed: int
 ) -> None:
@@ -622,6 +627,7 @@ def test_a_smaller_space_does_not_contain_what_a_larger_one_makes(large: str, sm
 
 
 @given(seed=st.integers(0, 2**32 - 1))
+@EXAMPLES
 def test_what_optional_parents_a_recipe_has_is_found_again(seed: int) -> None:
     space = of_spaces("layers", optional=True, rescale={"choices": ["l1", "none"]})
     recipe = space.decode(np.random.default_rng(seed).random(space.dim))
