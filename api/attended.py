@@ -10,14 +10,15 @@ from dataclasses import dataclass, replace
 from typing import Any, assert_never
 
 from api.cache import Cache, score_key
+from api.continuing import kept
 from api.progress import Progress
 from api.rebuild import build_run, chosen_optimizer, suite
 from api.schemas import OVER
 from api.selection import Selection
-from api.store import PhaseKind, Provenance, Search, Store, scores_to_json
+from api.store import Known, PhaseKind, Provenance, Search, Store, scores_to_json
 from evals.suite import Split, Suite
 from search.method import MethodDeclaration, one_of
-from search.outcome import Candidate, HeldOut, Infeasible, Scored, Scores, Unconfirmed
+from search.outcome import KEPT, Candidate, HeldOut, Infeasible, Scored, Scores, Unconfirmed
 from search.problems import Invalid, Problem
 from search.racing import Race
 from search.registry import UnknownName
@@ -196,16 +197,23 @@ class Attended:
             assignment = self._next_evaluation(busy)
             if assignment is None:
                 return None
-            known = self._cache.find(assignment.content)
+            known = self._known(assignment)
             if known is None:
                 self._measured_by[assignment.content] = assignment.job.id
                 return assignment
             (outcome,) = self._store.outcomes(known.search_id, known.ordinal, known.ordinal + 1)
-            if isinstance(outcome, Scored) and assignment.candidate is not None:
+            if assignment.candidate is not None:
                 outcome = replace(outcome, candidate=assignment.candidate)
                 self._store.record(self.search.id, outcome, known.provenance)
                 self.catch_up()
         return None
+
+    def _known(self, assignment: Assignment) -> Known | None:
+        """Who has measured a candidate before."""
+        work, candidate = assignment.job.work, assignment.candidate
+        if isinstance(work, Evaluate) and candidate is not None and candidate.origin.move == KEPT:
+            return self._cache.kept(candidate.origin, work)
+        return self._cache.find(assignment.content)
 
     def _next_evaluation(self, busy: Callable[[str], bool]) -> Assignment | None:
         """One that nobody is measuring; twins of what is under way wait, as they were proposed."""
@@ -244,12 +252,23 @@ class Attended:
             return None
         self._absorb(run, ordinal)
         with _blaming_the_optimizer(self.search):
+            reason = run.stops(ordinal, since=self.progress.stopped_at)
+        if reason is not None:
+            self._stop(ordinal, reason)
+            return None
+        with _blaming_the_optimizer(self.search):
             candidate = run.propose(ordinal, self._between(run.absorbed, ordinal))
         if not self._store.enqueue(self.search.id, candidate):
             raise Overtaken(f"candidate {ordinal} of {self.search.id} was committed by another")
         self._window.append(candidate)
         self._proposed += 1
         return candidate
+
+    def _stop(self, ordinal: int, reason: str) -> None:
+        """End the evaluations before this one; unless an extension or another command came in."""
+        body = {"evaluations": ordinal, "reason": reason}
+        self._store.append(self.search.id, "stopped", body, after=self.progress.seq)
+        self.catch_up()
 
     def _between(self, start: int, stop: int) -> list[Candidate]:
         """Candidates that were proposed and not absorbed; after a restart they are in the log."""
@@ -275,8 +294,10 @@ class Attended:
         except UnknownName as error:
             raise Invalid([Problem(field="method", message=str(error))]) from None
         geometry = self._store.geometry(self.search.id)
+        continues = self.search.spec.continues
+        found = [] if continues is None else kept(self._store, continues)
         with _blaming_the_optimizer(self.search):
-            return build_run(self.search, declaration, geometry)
+            return build_run(self.search, declaration, geometry, found)
 
     def _pending(self) -> Iterator[Candidate]:
         """Candidates that a controller before us committed, and nobody has answered yet.
@@ -299,7 +320,8 @@ class Attended:
                 yield which
 
     def _survey(self) -> Assignment:
-        needs_geometry = chosen_optimizer(self.search.spec).needs_geometry
+        spec = self.search.spec
+        needs_geometry = chosen_optimizer(spec).needs_geometry or spec.space.needs_geometry
         work = Survey(needs_geometry, self._suite(Split.SEARCH))
         return self._assign(self._job_id("survey"), work, None)
 

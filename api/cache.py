@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel
 
-from api.store import Known, Search, Store
+from api.store import Known, Provenance, Search, Store
 from evals import fingerprint
 from evals.fingerprint import Fingerprint
+from search.outcome import Origin
 from search.spec import BASE
 from workers.messages import Confirm, Evaluate
 
@@ -39,6 +40,7 @@ class Cache:
         self._store = store
         self._search = search
         self._survey: Mapping[str, Any] | None = None
+        self._others: dict[str, Cache] = {}
 
     def content(self, work: Evaluate | Confirm) -> str:
         """sha256 of all that the scores of a job depend on but the engine.
@@ -74,6 +76,31 @@ class Cache:
         if not content or survey is None or "engine" not in survey:
             return None
         return self._store.known(score_key(content, survey["engine"]))
+
+    def kept(self, origin: Origin, work: Evaluate) -> Known | None:
+        """Whose outcome a candidate has that another search has measured.
+
+        None where that search had other models, other examples or another engine: then it is
+        measured here.
+        """
+        search_id, ordinal = str(origin.detail["search"]), int(origin.detail["ordinal"])
+        content = self.content(work)
+        if not content or content != self._of(search_id).content(work):
+            return None
+        entry = self._store.candidate(search_id, ordinal)
+        if entry is None or entry.outcome is None:
+            return None
+        survey = self._read_survey() or {}
+        if entry.outcome.kind == "scored" and entry.engine != survey.get("engine"):
+            return None
+        provenance = Provenance(entry.worker or "", engine=entry.engine, cached=True)
+        return Known(search_id, ordinal, provenance)
+
+    def _of(self, search_id: str) -> Cache:
+        """The same for another search."""
+        if search_id not in self._others:
+            self._others[search_id] = Cache(self._store, self._store.search(search_id))
+        return self._others[search_id]
 
     def _read_survey(self) -> Mapping[str, Any] | None:
         if self._survey is None:

@@ -50,7 +50,9 @@ class Progress:
     Attributes:
         seq: of the newest event that was fed.
         scored, infeasible: candidates with that outcome.
-        evaluations: the budget, extensions included.
+        evaluations: the budget, extensions included; of a search that stopped what it had then.
+        stopped: why it stopped before its budget was spent; None where it has not, or goes on.
+        stopped_at: how many evaluations it had when it last stopped; 0 where it never did.
         complete: every ordinal below this has an outcome.
         problems: why the search failed.
         warnings, diagnoses: what the survey has found out about the parents.
@@ -65,6 +67,8 @@ class Progress:
         self.infeasible = 0
         self.evaluations = spec.budget.evaluations
         self.complete = 0
+        self.stopped: str | None = None
+        self.stopped_at = 0
         self.problems: tuple[Problem, ...] = ()
         self.warnings: tuple[Problem, ...] = ()
         self.diagnoses: tuple[DiagnosisSummary, ...] = ()
@@ -177,7 +181,11 @@ class Progress:
                 self._paused = False
             case "extend":
                 self.evaluations += int(event.body["evaluations"])
+                self.stopped = None
                 self._phase = "running"
+            case "stopped":
+                self.evaluations = self.stopped_at = int(event.body["evaluations"])
+                self.stopped = str(event.body["reason"])
             case "selecting":
                 self._phase = "selecting"
                 ordinals = {*event.body["finalists"], *event.body["baselines"]}

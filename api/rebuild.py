@@ -14,9 +14,10 @@ from search.optimizer import OptimizerClass, Task, optimizers
 from search.problems import Invalid, Problem
 from search.racing import Racing
 from search.registry import UnknownName
-from search.run import SearchRun, opening
+from search.run import Kept, SearchRun, baseline_names, opening
 from search.space import SearchSpace
 from search.spec import SearchSpec, problems_of
+from search.stagnation import Stagnation
 
 
 def chosen_optimizer(spec: SearchSpec) -> OptimizerClass:
@@ -28,9 +29,12 @@ def chosen_optimizer(spec: SearchSpec) -> OptimizerClass:
 
 
 def build_run(
-    search: Search, declaration: MethodDeclaration, geometry: Geometry | None
+    search: Search,
+    declaration: MethodDeclaration,
+    geometry: Geometry | None,
+    kept: Sequence[Kept] = (),
 ) -> SearchRun:
-    """The search before its first outcome.
+    """The search before its first outcome; ``kept`` is what it continues.
 
     Raises:
         Invalid: this version of the program cannot run the spec.
@@ -41,8 +45,8 @@ def build_run(
         options = optimizer.options.model_validate(spec.optimizer.options)
     except ValidationError as error:
         raise Invalid(problems_of(error, optimizer.options, "optimizer.")) from None
-    space = SearchSpace(declaration, spec, search.submission.layout)
-    start = opening(space)
+    space = SearchSpace(declaration, spec, search.submission.layout, geometry)
+    start = opening(space, kept)
     task = Task(
         space=space,
         objectives=spec.objectives,
@@ -58,6 +62,19 @@ def build_run(
         parallel=spec.budget.parallel,
         seed=spec.seed,
         racing=_racing(task, spec, optimizer),
+        stagnation=_stagnation(task, spec),
+    )
+
+
+def _stagnation(task: Task, spec: SearchSpec) -> Stagnation | None:
+    if spec.stop is None:
+        return None
+    return Stagnation(
+        spec.stop,
+        spec.objectives,
+        task.constraints(),
+        baselines=len(baseline_names(task.space.parents)),
+        opening=task.opening,
     )
 
 

@@ -140,7 +140,7 @@ class Progress(View):
     scored: int
     infeasible: int
     evaluations: int
-    """The budget, extensions included."""
+    """The budget, extensions included; of a search that stopped early what it had then."""
     unconfirmed: int = 0
     """Candidates that are still to be scored on the select or the report split, in this state."""
     seconds_left: float | None
@@ -223,6 +223,8 @@ class SearchView(View):
     """Of its newest event."""
     problems: list[Problem] = []
     """Why it failed."""
+    stopped: str | None = None
+    """Why it stopped before its budget was spent; null where it did not, or was extended."""
 
 
 class SearchDetail(SearchView):
@@ -280,8 +282,9 @@ class EventView(View):
 
     seq: int
     kind: str
-    """surveyed, failed, scored, infeasible, pause, resume, extend, cancel, selecting, selected,
-    reporting, reported, finished, checkpoint_requested, checkpoint_stored, checkpoint_failed."""
+    """surveyed, failed, scored, infeasible, pause, resume, extend, cancel, stopped, selecting,
+    selected, reporting, reported, finished, checkpoint_requested, checkpoint_stored,
+    checkpoint_failed."""
     ordinal: int | None
     at: datetime
     candidate: CandidateView | None = None
@@ -426,6 +429,8 @@ class ParameterView(View):
     description: str
     kind: str
     per_parent: bool
+    per_block: bool
+    """Searched for every block, or once for the whole model."""
     default: float | bool | str
     low: float | None
     high: float | None

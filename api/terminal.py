@@ -188,6 +188,8 @@ def progress_text(search: SearchView) -> str:
         parts.append(f"hypervolume {search.hypervolume:.4g}")
     if progress.seconds_left:
         parts.append(f"{duration(progress.seconds_left)} left")
+    if search.stopped is not None:
+        parts.append(f"stopped early: {search.stopped}")
     return " | ".join(parts)
 
 

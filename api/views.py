@@ -287,6 +287,7 @@ def _search(reading: Reading, readings: Readings, proposed: int) -> dict[str, An
         else candidate_view(entry, reading, on_front=best in standings.front),
         "front_size": len(standings.front),
         "hypervolume": finite(standings.hypervolume),
+        "stopped": progress.stopped,
         "seq": progress.seq,
         "problems": list(progress.problems),
     }
@@ -367,6 +368,7 @@ def _parameter_view(parameter: Parameter) -> ParameterView:
         description=parameter.description,
         kind=parameter.kind,
         per_parent=parameter.per_parent,
+        per_block=parameter.per_block,
         default=parameter.default,
         low=finite(parameter.low) if searched else None,
         high=finite(parameter.high) if searched else None,

@@ -10,7 +10,7 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 Module = Literal["attention", "mlp", "norm"]
 # What a tensor is to a merge method: a projection, a table with a row per token or position, a
@@ -28,8 +28,14 @@ _HEAD = re.compile(r"lm_head|embed_out|^output\b|^score\b|^head\b", re.I)
 _NORM = re.compile(r"norm|\bln_", re.I)
 
 
+Layers = Annotated[
+    Annotated[int, Field(ge=1), Tag("<number>")] | Annotated[Literal["all"], Tag("<word>")],
+    Discriminator(lambda value: "<word>" if isinstance(value, str) else "<number>"),
+]
+
+
 class LayerGroups(BaseModel):
-    """Blocks of ``layers`` consecutive layers, split further by kind of module.
+    """Blocks of ``layers`` consecutive layers, or of ``all``, split further by kind of module.
 
     Tensors of a layer that belong to none of ``modules`` form the group's ``rest``. Embeddings,
     head and final norm are always blocks of their own.
@@ -37,7 +43,7 @@ class LayerGroups(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    layers: Annotated[int, Field(ge=1, description="consecutive layers in one block")] = 1
+    layers: Layers = Field(default=1, description="consecutive layers in one block")
     modules: tuple[Module, ...] = ()
 
 
@@ -170,8 +176,10 @@ class Layout(BaseModel):
         stack, index, rest = _layer(name)
         if index < 0:
             return _outside(name)
-        first = index // groups.layers * groups.layers
-        last = min(first + groups.layers, self._depth(stack)) - 1
+        depth = self._depth(stack)
+        layers = depth if groups.layers == "all" else groups.layers
+        first = index // layers * layers
+        last = min(first + layers, depth) - 1
         label = f"{stack}.{first}" if first == last else f"{stack}.{first}-{last}"
         if not groups.modules:
             return label

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from search.problems import Problem
 from search.registry import suggestion
-from search.spec import Choices, Range
+from search.spec import Choices, Directed, Range
 
 Kind = Literal["float", "integer", "flag", "choice"]
 
@@ -18,6 +18,12 @@ Kind = Literal["float", "integer", "flag", "choice"]
 # "closed form": a pass whose coefficients follow from inner products that are kept;
 # "prepared": a linear pass over directions that are expensive to find, found once and kept.
 Cost = Literal["linear", "vote", "closed form", "prepared"]
+
+# What parents are weighed by.
+WEIGHT = "weight"
+
+# A flag: divide by the sum of the weights.
+NORMALIZE = "normalize"
 
 # Asks for a preset of parameters instead of single ones.
 COMPAT = "compat"
@@ -34,6 +40,7 @@ class Parameter:
         kind: ``float`` is searched over a range or among choices; a whole number (``integer``), a
             ``flag`` (bool) or one of the ``choices`` among choices.
         per_parent: one value per parent, or one for all.
+        per_block: searched for every block, or once for the whole model.
         default: used where the spec is silent; for a searched float also the centre of its range.
         low, high: the range that the catalogue recommends to search.
         minimum, maximum: values outside are refused; both inclusive.
@@ -45,6 +52,7 @@ class Parameter:
     description: str
     kind: Kind = "float"
     per_parent: bool = False
+    per_block: bool = True
     default: float | int | bool | str = 1.0
     low: float = 0.0
     high: float = 1.0
@@ -79,6 +87,11 @@ class Parameter:
                 return f"is a whole number, not {setting:g}"
             case ("integer", Range()):
                 return "is a whole number; name those to search among: {choices: [...]}"
+            case (_, Directed()):
+                fits = self.name == WEIGHT and self.per_parent
+                return None if fits else "has no norm: only weights of parents have one"
+            case (_, Range(gradient=int())) if not self.per_block:
+                return "is one value for the whole model, which has no gradient"
             case (_, Range(low=low, high=high)):
                 return self._outside((low, high))
             case (_, tuple() as values):
@@ -104,6 +117,7 @@ LINES = (
         "lines_alpha",
         "factor of what is added to the base in the first layer and outside of layers (LiNeS, Wang "
         "et al. 2024, arXiv:2410.17146, eq. 3)",
+        per_block=False,
         default=1.0,
         low=0.0,
         high=1.0,
@@ -111,6 +125,7 @@ LINES = (
     Parameter(
         "lines_beta",
         "how much larger that factor is in the last layer than in the first; linear in between",
+        per_block=False,
         default=0.0,
         low=0.0,
         high=1.5,
@@ -219,7 +234,19 @@ class MethodDeclaration:
                 problems.append(Problem(field=prefix + name, message=message))
             elif (misfit := known[name].misfit(setting, parents)) is not None:
                 problems.append(Problem(field=prefix + name, message=misfit))
+        if isinstance(settings.get(WEIGHT), Directed) and (reason := self._lacks_norm(settings)):
+            problems.append(Problem(field=prefix + WEIGHT, message=reason))
         return problems
+
+    def _lacks_norm(self, settings: Mapping[str, Any]) -> str | None:
+        """Why the length of the weights would mean nothing; None where it does."""
+        if not self.needs_base:
+            return f"'{self.name}' weighs models and not what they change, which has no norm"
+        given = self.expand(settings)
+        default = next((p.default for p in self.parameters if p.name == NORMALIZE), False)
+        if given.get(NORMALIZE, default) is not False:
+            return "is divided by its sum, which leaves it no norm; set normalize: false"
+        return None
 
     def _problems_of_alternatives(
         self, settings: Mapping[str, object], parents: int, prefix: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,6 +104,17 @@ class Optimizer(Protocol):
 
     def tell(self, outcome: Outcome) -> None:
         """Learn from the next outcome."""
+
+
+@runtime_checkable
+class Foresighted(Protocol):
+    """An optimizer that knows what it expects."""
+
+    def expected_gain(self) -> float | None:
+        """Share of the hypervolume that the best of all candidates is expected to add.
+
+        Follows from what was told alone; None while too little was.
+        """
 
 
 class OptimizerClass(Protocol):

@@ -20,6 +20,10 @@ class Split(StrEnum):
     REPORT = "report"
 
 
+# The move of a candidate that an earlier search has measured.
+KEPT = "kept"
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
     """Which move made a candidate (``crossover``, ``sample`` ...), and from which ordinals."""

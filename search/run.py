@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from search.optimizer import Optimizer
-from search.outcome import Candidate, Origin, Outcome
+from search.method import LINES, WEIGHT
+from search.optimizer import Foresighted, Optimizer
+from search.outcome import KEPT, Candidate, Origin, Outcome
 from search.racing import Race, Racing
 from search.recipe import Recipe, mixture
-from search.space import SearchSpace
+from search.space import SHARE, SearchSpace
 from search.spec import BASE
+from search.stagnation import Stagnation
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A recipe that an earlier search has measured as its candidate ``ordinal``."""
+
+    search: str
+    ordinal: int
+    recipe: Recipe
+
+    @property
+    def origin(self) -> Origin:
+        """Of the candidate that it is here."""
+        return Origin(KEPT, detail={"search": self.search, "ordinal": self.ordinal})
 
 
 class SearchRun:
@@ -29,6 +46,7 @@ class SearchRun:
         parallel: candidates in flight.
         seed: of the search.
         racing: what candidates run against; None where all are scored on all examples.
+        stagnation: judges whether to go on; None where the whole budget is spent.
     """
 
     def __init__(
@@ -39,12 +57,14 @@ class SearchRun:
         parallel: int,
         seed: int,
         racing: Racing | None = None,
+        stagnation: Stagnation | None = None,
     ) -> None:
         self._opening = opening
         self._optimizer = optimizer
         self._parallel = parallel
         self._seed = seed
         self._racing = racing
+        self._stagnation = stagnation
         self.absorbed = 0
 
     def needed(self, ordinal: int) -> int:
@@ -76,6 +96,20 @@ class SearchRun:
             return None
         return self._racing.race()
 
+    def stops(self, ordinal: int, *, since: int = 0) -> str | None:
+        """Why no candidate is proposed from this ordinal on; None where the search goes on.
+
+        Args:
+            ordinal: of the candidate that would be next.
+            since: that at which the search stopped before, and was extended.
+        """
+        self._check(ordinal)
+        if self._stagnation is None:
+            return None
+        optimizer = self._optimizer
+        forecast = optimizer.expected_gain if isinstance(optimizer, Foresighted) else None
+        return self._stagnation.reason(forecast, since=self.needed(since))
+
     def _check(self, ordinal: int) -> None:
         if self.absorbed != self.needed(ordinal):
             raise ValueError(
@@ -90,6 +124,8 @@ class SearchRun:
         self._optimizer.tell(outcome)
         if self._racing is not None:
             self._racing.absorb(outcome)
+        if self._stagnation is not None:
+            self._stagnation.absorb(outcome)
         self.absorbed += 1
 
 
@@ -98,13 +134,18 @@ def baseline_names(parents: tuple[str, ...]) -> tuple[str, ...]:
     return (BASE, *parents, *(("average",) if len(parents) > 1 else ()))
 
 
-def opening(space: SearchSpace) -> tuple[Candidate, ...]:
+def opening(space: SearchSpace, kept: Sequence[Kept] = ()) -> tuple[Candidate, ...]:
     """What every search measures first, whatever its optimizer.
 
-    The baselines: the base, each parent, their uniform average, as they are. Then, where the
-    method's space does not contain a baseline exactly, the nearest point that it has. A baseline
-    that the space contains carries its genome, so that optimizers learn from it. Last the middle
-    of the space, which for sums of task vectors is often better than all of these.
+    The baselines: the base, each parent, their uniform average, as they are. Then what it keeps of
+    an earlier search. Then, where the method's space does not contain a baseline exactly, the
+    nearest point that it has. What the space contains carries its genome, so that optimizers learn
+    from it. Last the middle of the space, which for sums of task vectors is often better than all
+    of these.
+
+    Args:
+        space: that is searched.
+        kept: what an earlier search has measured; each recipe counts once.
     """
     count = len(space.parents)
     weights = [tuple(float(i == j) for j in range(count)) for i in range(count)]
@@ -123,17 +164,34 @@ def opening(space: SearchSpace) -> tuple[Candidate, ...]:
         recipes.append((mixture(space.parents, weight), origin, genome if exact else None))
         if genome is not None and not exact:
             warm.append((label, genome))
-    middle = (0.5,) * space.dim
-    if space.dim and all(genome != middle for _, _, genome in recipes):
-        warm.append(("middle", middle))
-    recipes += [
-        (space.decode(genome), Origin("warm_start", detail={"name": label}), genome)
-        for label, genome in warm
-    ]
+    recipes += _told(space, kept, {recipe.digest for recipe, _, _ in recipes})
+    if space.dim:
+        warm.append(("middle", (0.5,) * space.dim))
+    for label, genome in warm:
+        if not any(_same(genome, other) for _, _, other in recipes):
+            origin = Origin("warm_start", detail={"name": label})
+            recipes.append((space.decode(genome), origin, genome))
     return tuple(
         Candidate(ordinal, recipe, origin, genome)
         for ordinal, (recipe, origin, genome) in enumerate(recipes)
     )
+
+
+def _told(
+    space: SearchSpace, kept: Sequence[Kept], known: set[str]
+) -> Iterator[tuple[Recipe, Origin, tuple[float, ...] | None]]:
+    """Recipes of an earlier search that are not known yet, with the points where they lie."""
+    for one in kept:
+        digest = one.recipe.digest
+        if digest not in known:
+            known.add(digest)
+            genome = space.locate(one.recipe)
+            yield one.recipe, one.origin, None if genome is None else tuple(genome.tolist())
+
+
+def _same(genome: tuple[float, ...], other: tuple[float, ...] | None) -> bool:
+    """Whether two points are one, to rounding."""
+    return other is not None and bool(np.allclose(genome, other, rtol=0.0, atol=1e-9))
 
 
 def _nothing(space: SearchSpace) -> tuple[float, ...] | None:
@@ -148,7 +206,7 @@ def _nothing(space: SearchSpace) -> tuple[float, ...] | None:
 
 def _warm_start(space: SearchSpace, weight: tuple[float, ...]) -> tuple[float, ...] | None:
     """The point of the space nearest to a mixture, or None when no weight is searched."""
-    if all(gene.parameter != "weight" for gene in space.genes):
+    if all(gene.parameter not in (WEIGHT, SHARE) for gene in space.genes):
         return None
     values = {**(space.declaration.parent_values or {}), "weight": weight}
     return tuple(float(u) for u in space.encode(values))
@@ -163,4 +221,5 @@ def _contains(space: SearchSpace, weight: tuple[float, ...], move: str) -> bool:
     values = space.declaration.parent_values
     if values is None or (move == "average" and values):
         return False
-    return space.reaches({**values, "weight": weight})
+    unscaled = {p.name: p.default for p in LINES if p in space.declaration.parameters}
+    return space.reaches({**unscaled, **values, "weight": weight})

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -63,17 +64,27 @@ def _not_base(name: str) -> str:
 
 
 class Parent(ModelRef):
-    """A fine-tuned checkpoint under the name by which recipes and plots call it."""
+    """A fine-tuned checkpoint under the name by which recipes and plots call it.
+
+    The search may leave a parent out that is ``optional``.
+    """
 
     name: Annotated[Name, AfterValidator(_not_base)]
+    optional: bool = False
 
 
 class Range(_Part):
-    """Search this parameter between two bounds, both reachable."""
+    """Search this parameter between two bounds, both reachable.
+
+    It has a value for every block; ``blocks: model`` makes it one for the whole model, and
+    ``gradient: 3`` one at each of three depths, first layer to last, with lines in between.
+    """
 
     low: float
     high: float
     log: bool = False
+    gradient: int | None = Field(default=None, ge=2, le=64)
+    blocks: Literal["model"] | None = None
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -83,11 +94,22 @@ class Range(_Part):
             raise ValueError(f"a logarithmic range must start above 0, not at {self.low}")
         return self
 
+    @model_validator(mode="after")
+    def _once_or_by_depth(self) -> Self:
+        if self.gradient is not None and self.blocks is not None:
+            raise ValueError("blocks: model is one value, and a gradient several; write either")
+        return self
+
 
 class Choices(_Part):
-    """Search among some values: numbers, words, or true and false."""
+    """Search among some values: numbers, words, or true and false.
+
+    Numbers are chosen for every block, with ``blocks: model`` once for the whole model; all else
+    always is.
+    """
 
     choices: tuple[bool | int | float | str, ...] = Field(min_length=2, max_length=64)
+    blocks: Literal["model"] | None = None
 
     @model_validator(mode="after")
     def _each_once(self) -> Self:
@@ -97,11 +119,32 @@ class Choices(_Part):
         return self
 
 
+class Directed(_Part):
+    """Search in which direction the parents' weights change the base, and how far, apart.
+
+    One ``norm`` for the whole model: the length of the merged change, in mean lengths of the
+    parents' own. Beside it every block has shares of the parents, one gene less than there are.
+    """
+
+    norm: Range
+    blocks: Literal["model"] | None = None
+
+    @model_validator(mode="after")
+    def _one_norm(self) -> Self:
+        if self.norm.gradient is not None or self.norm.blocks is not None:
+            raise ValueError("the norm is one number for the whole model: {low, high}")
+        if self.norm.low < 0:
+            raise ValueError(f"a norm is not negative, but low is {self.norm.low:g}")
+        return self
+
+
 def _form(value: object) -> str | None:
     """Which form something was written in, so that only that form's problems are reported."""
     match value:
         case Choices() | {"choices": _}:
             return "<choices>"
+        case Directed() | {"norm": _}:
+            return "<norm>"
         case dict() | BaseModel():
             return "<mapping>"
         case bool():
@@ -115,10 +158,12 @@ def _form(value: object) -> str | None:
     return None
 
 
-# A range or choices search the parameter; anything else fixes it, everywhere or for each parent.
+# What searches a parameter; anything else fixes it, everywhere or for each parent.
+Searched = Range | Choices | Directed
 Setting = Annotated[
     Annotated[Range, Tag("<mapping>")]
     | Annotated[Choices, Tag("<choices>")]
+    | Annotated[Directed, Tag("<norm>")]
     | Annotated[bool, Tag("<flag>")]
     | Annotated[float, Tag("<number>")]
     | Annotated[str, Tag("<word>")]
@@ -155,6 +200,11 @@ class Space(_Part):
 
     blocks: Blocks = "model"
     parameters: dict[str, Setting] = {}
+
+    @property
+    def needs_geometry(self) -> bool:
+        """Whether its points stand for lengths, which are those of the models."""
+        return any(isinstance(setting, Directed) for setting in self.parameters.values())
 
 
 class Relative(_Part):
@@ -265,6 +315,31 @@ class Budget(_Part):
     parallel: int = Field(default=8, ge=1, le=1024)
 
 
+class Stop(_Part):
+    """End before the budget does, once the search stagnates.
+
+    That is when the last ``patience`` evaluations have added less than the share ``gain`` to the
+    hypervolume, and, of an optimizer with a surrogate, that expects less of any further one.
+    """
+
+    patience: int = Field(ge=1, le=1_000_000)
+    gain: float = Field(default=0.01, gt=0, lt=1)
+
+
+class Continued(_Part):
+    """An earlier search that this one begins with: its first so many evaluations.
+
+    All that it has by then, when this one is submitted, unless that is said.
+    """
+
+    search: str = Field(min_length=1, max_length=64)
+    evaluations: int | None = Field(default=None, ge=1, le=1_000_000)
+
+
+def _continued(value: object) -> object:
+    return {"search": value} if isinstance(value, str) else value
+
+
 def _differ_in_name(parents: tuple[Parent, ...]) -> tuple[Parent, ...]:
     if twice := _repeated(parent.name for parent in parents):
         raise ValueError(f"{twice} is the name of more than one; give each parent its own name")
@@ -296,6 +371,9 @@ class SearchSpec(_Part):
     ``racing`` is an error rate: a candidate that is shown to be behind leaves before all examples
     are scored (see `search.racing`), where the optimizer and all metrics allow it; of those that
     leave at most this share was as good as whom they left for. With 0 all are scored to the end.
+
+    ``stop`` ends it early; ``continues`` names a search (its id will do) whose evaluations this one
+    begins with and counts, in a space that may be another.
     """
 
     name: Name
@@ -311,6 +389,10 @@ class SearchSpec(_Part):
     evaluation: Evaluation = Evaluation()
     optimizer: OptimizerChoice = OptimizerChoice(name="auto")
     budget: Budget
+    stop: Stop | None = None
+    continues: Annotated[
+        Continued | None, BeforeValidator(_continued, json_schema_input_type=str | Continued | None)
+    ] = None
     allow_leaderboards: bool = False
     racing: float = Field(default=0.0, ge=0, lt=0.5)
     dtype: DType = "auto"

@@ -108,8 +108,10 @@ def result(store: Store, search_id: str) -> Result:
     )
 
 
-def undisturbed(zygote: Zygote, store: Store, url: str, optimizer: dict[str, Any]) -> Result:
-    search_id = store.create_search(submission(optimizer, evaluations=EVALUATIONS))
+def undisturbed(
+    zygote: Zygote, store: Store, url: str, optimizer: dict[str, Any], **changes: Any
+) -> Result:
+    search_id = store.create_search(submission(optimizer, evaluations=EVALUATIONS, **changes))
     zygote.start(url, search_id, seed=0)
     assert zygote.ended() == 0
     return result(store, search_id)
@@ -149,6 +151,23 @@ def killed(
     return result(store, search_id)
 
 
+def strike(
+    zygote: Zygote, store: Store, url: str, search_id: str, *, moments: list[int], pause_s: float
+) -> None:
+    """Kill a controller at each of some events, then let one finish."""
+    for life, newest in enumerate(moments):
+        pid = zygote.start(url, search_id, seed=life, longest_s=0.1)
+        deadline = time.monotonic() + 30
+        while _newest(store, search_id) < newest:
+            assert time.monotonic() < deadline, f"event {newest} never came"
+            time.sleep(0.002)
+        time.sleep(pause_s)
+        os.kill(pid, signal.SIGKILL)
+        assert zygote.ended() == -signal.SIGKILL
+    zygote.start(url, search_id, seed=len(moments))
+    assert zygote.ended() == 0
+
+
 def _newest(store: Store, search_id: str) -> int:
     return next(head.seq for head in store.heads() if head.search_id == search_id)
 
@@ -174,6 +193,22 @@ def compare(zygote: Zygote, url: str, name: str) -> None:
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_twenty_kills_change_nothing(zygote: Zygote, sqlite_url: str, name: str) -> None:
     compare(zygote, sqlite_url, name)
+
+
+def test_kills_do_not_change_where_a_search_stops(zygote: Zygote, sqlite_url: str) -> None:
+    optimizer = {"name": "nsga2", "population": 8}
+    changes: dict[str, Any] = {"stop": {"patience": 16, "gain": 0.2}}
+    store = Store(sqlite_url)
+    calm = undisturbed(zygote, store, sqlite_url, optimizer, **changes)
+    count = len(calm.outcomes)
+    search_id = store.create_search(submission(optimizer, evaluations=EVALUATIONS, **changes))
+    moments = [5, 12, *range(count - 5, count + 1)]
+    strike(zygote, store, sqlite_url, search_id, moments=moments, pause_s=0.01)
+    disturbed = result(store, search_id)
+    store.close()
+    assert disturbed == calm
+    assert calm.kinds["stopped"] == 1
+    assert 20 < count < EVALUATIONS
 
 
 def test_twenty_kills_change_nothing_on_postgresql(zygote: Zygote, postgres: Any) -> None:

@@ -12,6 +12,7 @@ const KINDS = [
   "resume",
   "extend",
   "cancel",
+  "stopped",
   "selecting",
   "selected",
   "reporting",

@@ -158,6 +158,7 @@ export const evaluated = (progress) => progress.scored + progress.infeasible;
 
 /** What made a candidate, in words. */
 export function moveOf(origin) {
+  if (origin.move === "kept") return `kept, #${origin.detail.ordinal} of an earlier search`;
   const move = origin.move.replaceAll("_", " ");
   return origin.move === "warm_start" && origin.detail.name
     ? `${move} near ${origin.detail.name}`

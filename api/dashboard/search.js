@@ -23,6 +23,16 @@ import { Tiles } from "./tiles.js";
 const PAGE = 500;
 const MOST_LOADED = 5000;
 const ANNOUNCE_MS = 15_000;
+// Entries after which more has changed than they say themselves.
+const REFRESHING = [
+  "surveyed",
+  "extend",
+  "stopped",
+  "reporting",
+  "failed",
+  "finished",
+  "cancel",
+];
 
 export class SearchPage {
   title = "Search";
@@ -149,6 +159,7 @@ export class SearchPage {
     this.chip = h("span", { class: "state" });
     this.connection = h("span", { class: "connection muted" }, "connecting…");
     this.problems = h("div", { class: "problems" });
+    this.stopped = h("p", { class: "muted" });
     this.noise = new NoiseFloor(this.log.objectives);
     return h(
       "header",
@@ -172,6 +183,7 @@ export class SearchPage {
         ].join(" · "),
       ),
       this.progress.element,
+      this.stopped,
       this.commands.element,
       h(
         "details",
@@ -188,8 +200,7 @@ export class SearchPage {
     this.log.apply(event);
     if (event.kind.startsWith("checkpoint_"))
       this.candidate.checkpointChanged(event.ordinal, event.detail.form);
-    if (["surveyed", "reporting", "failed", "finished", "cancel"].includes(event.kind))
-      this.#refresh();
+    if (REFRESHING.includes(event.kind)) this.#refresh();
     if (before !== this.log.state) this.#announced = 0;
     this.#redraws.soon();
   }
@@ -211,6 +222,9 @@ export class SearchPage {
     if (this.drawnState !== state) fill(this.chip, stateChip(state));
     this.drawnState = state;
     this.progress.update(progress, state);
+    const { stopped } = this.log.detail;
+    setText(this.stopped, stopped ? `Stopped early: ${stopped}.` : "");
+    this.stopped.hidden = !stopped;
     this.commands.update(state);
     fill(
       this.problems,

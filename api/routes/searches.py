@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
+from api.continuing import pinned, unknown
 from api.documents import parse_json, parse_yaml
 from api.events import TooManyViewers
 from api.preflight_views import preflight_fields
@@ -27,6 +29,7 @@ from api.schemas import (
     Validation,
 )
 from api.service import Here, Service
+from api.validation import Accepted
 from api.views import candidate_view, front_view, search_detail, search_view
 from search.problems import Invalid, Problem
 from search.registry import suggestion
@@ -88,9 +91,26 @@ async def submit(
 
 
 def _submit(here: Service, document: object, key: str | None) -> SearchDetail:
-    accepted = here.check(document)
+    accepted = _accepted(here, document)
     search_id = here.store.create_search(accepted.submission, idempotency_key=key)
     return _detail(here, search_id)
+
+
+def _accepted(here: Service, document: object) -> Accepted:
+    """What is submitted, with what it continues looked up; or Invalid."""
+    problems = list(unknown(document, here.store))
+    try:
+        accepted = here.check(document)
+    except Invalid as invalid:
+        raise Invalid([*invalid.problems, *problems]) from None
+    if problems:
+        raise Invalid(problems)
+    continues = accepted.submission.spec.continues
+    if continues is None:
+        return accepted
+    with here.readings.open(continues.search) as reading:
+        earlier, measured = reading.search, reading.progress.complete
+    return replace(accepted, submission=pinned(accepted.submission, earlier, measured))
 
 
 @router.post(
@@ -107,7 +127,7 @@ async def validate_spec(request: Request, here: Here) -> Validation:
 
 def _validate(here: Service, document: object) -> Validation:
     try:
-        accepted = here.check(document)
+        accepted = _accepted(here, document)
     except Invalid as invalid:
         return Validation(valid=False, problems=list(invalid.problems))
     return Validation(

@@ -23,8 +23,9 @@ OutcomeKind = Literal["scored", "infeasible"]
 CommandKind = Literal["pause", "resume", "extend", "cancel"]
 # What comes of the second look at some candidates, on examples that no optimizer sees.
 ConfirmationKind = Literal["selected", "reported"]
-# The search goes on by itself: from its last outcome to choosing, to showing, to the end.
-PhaseKind = Literal["selecting", "reporting", "finished"]
+# The search goes on by itself: it may stop before its budget is spent; from its last outcome to
+# choosing, to showing, to the end.
+PhaseKind = Literal["stopped", "selecting", "reporting", "finished"]
 CheckpointKind = Literal["checkpoint_requested", "checkpoint_stored", "checkpoint_failed"]
 EventKind = Literal[
     OutcomeKind, ConfirmationKind, PhaseKind, CommandKind, CheckpointKind, "surveyed", "failed"
@@ -92,8 +93,9 @@ class Event:
         ordinal: of the candidate that it is about, if it is about one.
         at: when it was written, UTC.
         body: JSON; ``{"evaluations": 20}`` of an extension, ``{"problems": [...]}`` of a failure,
-            ``{"reason": ...}`` of an infeasible candidate or failed checkpoint, ``{"finalists":
-            [...]}`` of selecting, ``{"winner": 17}`` of reporting, what a caller appended.
+            ``{"reason": ...}`` of an infeasible candidate or failed checkpoint, ``{"evaluations":
+            60, "reason": ...}`` of a search that stopped, ``{"finalists": [...]}`` of selecting,
+            ``{"winner": 17}`` of reporting, what a caller appended.
         scores: of a candidate that was scored, selected or reported.
     """
 

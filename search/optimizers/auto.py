@@ -16,8 +16,8 @@ from search.gaussian_process import Hyperparameters
 from search.improvement import Boxes
 from search.optimizer import Options, RacesOn, Task, needs_genes, optimizers
 from search.optimizers.uniform import SobolPoints
-from search.outcome import Candidate, Origin, Outcome, Scored
-from search.pareto import first_front, front, span
+from search.outcome import KEPT, Candidate, Origin, Outcome, Scored
+from search.pareto import first_front, front, hypervolume, span
 from search.posterior import Observations, Posterior, learned, posterior
 from search.space import Genome
 from search.spec import SearchSpec
@@ -100,13 +100,14 @@ class Auto:
         waiting = [candidate.genome for candidate in pending if candidate.genome is not None]
         # Matrices are small: threads cost more than they save, and could change the last bits.
         with _threads().limit(limits=1, user_api="blas"):
-            genome = self._promising(np.reshape(waiting, (-1, self._task.space.dim)), rng)
+            genome, _ = self._promising(np.reshape(waiting, (-1, self._task.space.dim)), rng)
         return self._task.candidate(ordinal, genome, Origin("expected_improvement"))
 
     def tell(self, outcome: Outcome) -> None:
         candidate, values = outcome.candidate, self._task.values(outcome)
         self._constraints.learn(candidate.ordinal, values)
-        if values is not None and candidate.ordinal < self._task.opening:
+        is_own = candidate.ordinal < self._task.opening and candidate.origin.move != KEPT
+        if values is not None and is_own:
             self._baselines.append((candidate.origin.move, values))
         if candidate.genome is None:
             return
@@ -119,6 +120,17 @@ class Auto:
             scores = [outcome.scores[o.key] for o in self._task.objectives]
             self._errors[-1] = np.array([score.stderr for score in scores])
             self._counts[-1] = tuple(max(score.count, 1) for score in scores)
+
+    def expected_gain(self) -> float | None:
+        values = np.reshape(self._values, (-1, len(self._task.objectives)))[self._scored()]
+        if len(values) < max(_FEWEST, self._initial):
+            return None
+        nothing = np.empty((0, self._task.space.dim))
+        with _threads().limit(limits=1, user_api="blas"):
+            _, gain = self._promising(nothing, self._task.generator(1))
+        holding = values[self._constraints.violation(values) == 0]
+        volume = hypervolume(holding, self._reference(values))
+        return max(gain, 0.0) / volume if volume > 0 else None
 
     @staticmethod
     def problems(spec: SearchSpec, dim: int, options: AutoOptions) -> Mapping[str, str]:  # noqa: ARG004  # only genes matter
@@ -153,8 +165,8 @@ class Auto:
         near = known[_telling(known.values, _MOST_KNOWN)]
         return posterior(near, self._features(waiting), self._learned[1])
 
-    def _promising(self, waiting: Matrix, rng: np.random.Generator) -> Genome:
-        """The genome of greatest expected improvement, given genomes that are in flight."""
+    def _promising(self, waiting: Matrix, rng: np.random.Generator) -> tuple[Genome, float]:
+        """The genome of greatest expected improvement, given those in flight, and how much."""
         known, scored = self._known(len(self._genomes)), self._scored()
         belief = self._belief(known, waiting)
         genomes, values = np.stack(self._genomes)[scored], known.values[scored]
@@ -185,8 +197,8 @@ class Auto:
             around = _moved(np.repeat(pool[leaders], _OFFSPRING, axis=0), float(step), rng)
             pool = np.concatenate((pool[leaders], around))
             value = np.concatenate((value[leaders], worth(around)))
-        genome: Genome = pool[np.lexsort(value.T[::-1])[-1]]
-        return genome
+        best_of_all = np.lexsort(value.T[::-1])[-1]
+        return pool[best_of_all], float(value[best_of_all, 0])
 
     def _pool(self, best: Matrix, rng: np.random.Generator) -> Matrix:
         """(n, dim) genomes to choose from: anywhere, near the best ones, and between them."""

@@ -18,7 +18,7 @@ from scipy.spatial.distance import cdist
 from search.constraints import Constraints
 from search.optimizer import Options, RacesOn, Task, needs_genes, optimizers
 from search.optimizers.uniform import SobolPoints
-from search.outcome import Candidate, Origin, Outcome, Scored
+from search.outcome import KEPT, Candidate, Origin, Outcome, Scored
 from search.pareto import first_front, hypervolume, reference_point
 from search.space import Genome, SearchSpace
 from search.spec import SearchSpec
@@ -90,7 +90,7 @@ class MAP:
         if values is None or not isinstance(outcome, Scored):
             return
         candidate = outcome.candidate
-        if candidate.ordinal < self._task.opening:
+        if candidate.ordinal < self._task.opening and candidate.origin.move != KEPT:
             self._baselines.append((candidate.origin.move, values))
         if candidate.genome is not None:
             self._genomes.append(np.array(candidate.genome))

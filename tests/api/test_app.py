@@ -139,6 +139,18 @@ def test_a_search_tells_of_its_log(client: TestClient, store: Store) -> None:
     assert found["seq"] == 10
 
 
+def test_a_search_that_stopped_says_why_until_it_is_extended(
+    client: TestClient, store: Store
+) -> None:
+    search_id = store.create_search(submission(evaluations=40))
+    store.append(search_id, "stopped", {"evaluations": 20, "reason": "nothing new"})
+    stopped = client.get(f"/v1/searches/{search_id}").json()
+    assert (stopped["stopped"], stopped["progress"]["evaluations"]) == ("nothing new", 20)
+    order = {"kind": "extend", "evaluations": 5}
+    extended = client.post(f"/v1/searches/{search_id}/commands", json=order).json()
+    assert (extended["stopped"], extended["progress"]["evaluations"]) == (None, 25)
+
+
 def test_constraints_are_told_where_they_lie_and_who_misses_them(
     client: TestClient, store: Store
 ) -> None:

@@ -160,6 +160,51 @@ def test_a_search_can_be_extended_while_it_runs(store: Store, expected: list[Out
     assert run_to_the_end(store, search_id) == expected
 
 
+PATIENT = {"stop": {"patience": 16, "gain": 0.2}}
+
+
+def stops(store: Store, search_id: str) -> list[tuple[int, str]]:
+    log = store.events(search_id, outcomes=False)
+    return [(e.body["evaluations"], e.body["reason"]) for e in log if e.kind == "stopped"]
+
+
+@pytest.mark.parametrize("choices", [[0], [3, 1, 4, 1, 5]])
+def test_a_search_stops_where_it_stagnates_and_says_why(
+    store: Store, expected: list[Outcome], choices: list[int]
+) -> None:
+    search_id = store.create_search(submission(NSGA2, evaluations=400, **PATIENT))
+    outcomes = run_to_the_end(store, search_id, Shuffled(4, choices))
+    ((at, reason),) = stops(store, search_id)
+    assert len(outcomes) == at < 60
+    assert outcomes == expected[:at]
+    assert reason.endswith("in the last 16 evaluations, less than 20 %")
+    assert turns(store, search_id) == ["surveyed", "stopped", "selecting", "reporting", "finished"]
+    assert progress_of(store, search_id).stopped == reason
+
+
+def test_an_extension_continues_where_a_search_has_stopped(
+    store: Store, expected: list[Outcome]
+) -> None:
+    """It has as much patience again before it may stop again."""
+    search_id = store.create_search(submission(NSGA2, evaluations=400, **PATIENT))
+    at = len(run_to_the_end(store, search_id))
+    store.append(search_id, "extend", {"evaluations": 100})
+    assert progress_of(store, search_id).stopped is None
+    outcomes = run_to_the_end(store, search_id)
+    first, second = stops(store, search_id)
+    assert (first[0], second[0]) == (at, at + 16)
+    assert len(outcomes) == at + 16
+    common = min(len(expected), len(outcomes))
+    assert outcomes[:common] == expected[:common]
+
+
+def test_a_search_that_grows_spends_its_budget(store: Store) -> None:
+    stop = {"patience": 30, "gain": 1e-9}
+    search_id = store.create_search(submission(NSGA2, evaluations=40, stop=stop))
+    assert len(run_to_the_end(store, search_id)) == 40
+    assert stops(store, search_id) == []
+
+
 def test_a_paused_search_stands_still_until_it_is_resumed(store: Store) -> None:
     search_id = store.create_search(submission(evaluations=400))
     with attending(store, AnalyticFleet(longest_s=0.002)):

@@ -64,6 +64,22 @@ def test_extensions_add_to_the_budget_until_the_search_is_over() -> None:
     assert after(extend, "cancel", extend).evaluations == 15
 
 
+def test_a_search_that_stopped_has_what_it_had_then() -> None:
+    stopped = after("surveyed", ("stopped", {"evaluations": 6, "reason": "nothing new"}))
+    assert (stopped.evaluations, stopped.stopped, stopped.stopped_at) == (6, "nothing new", 6)
+    assert stopped.state == "running"
+    assert not stopped.exhausted
+    again = after(
+        "surveyed",
+        ("extend", {"evaluations": 3}),
+        ("stopped", {"evaluations": 6, "reason": "nothing new"}),
+        "finished",
+        ("extend", {"evaluations": 5}),
+    )
+    assert (again.evaluations, again.stopped, again.stopped_at) == (11, None, 6)
+    assert again.state == "running"
+
+
 def test_complete_counts_outcomes_without_a_hole() -> None:
     progress = after(("scored", 0), ("scored", 2), ("infeasible", 3))
     assert (progress.complete, progress.scored, progress.infeasible) == (1, 2, 1)

@@ -7,8 +7,15 @@ from datetime import UTC, datetime
 import pytest
 from rich.console import Console
 
-from api.schemas import CandidateView, ObjectiveView, OriginView, ScoreView
-from api.terminal import candidate_table, objective_title
+from api.schemas import (
+    CandidateView,
+    ObjectiveView,
+    OriginView,
+    Progress,
+    ScoreView,
+    SearchView,
+)
+from api.terminal import candidate_table, objective_title, progress_text
 
 
 @pytest.mark.parametrize(
@@ -38,6 +45,29 @@ def test_a_score_that_violates_its_bound_is_marked() -> None:
     text = captured.get()
     assert "0.5000 ±0.0100 !" in text
     assert "0.7500 ±0.0100 !" not in text
+
+
+def test_why_a_search_stopped_early_is_said() -> None:
+    search = SearchView(
+        id="0123",
+        name="s",
+        state="finished",
+        created_at=datetime(2026, 11, 21, tzinfo=UTC),
+        method="ties",
+        optimizer="auto",
+        objectives=[objective(True)],
+        progress=Progress(proposed=9, scored=9, infeasible=0, evaluations=9, seconds_left=0.0),
+        best=None,
+        front_size=0,
+        hypervolume=None,
+        seq=12,
+        stopped="the hypervolume grew by 0 % in the last 4 evaluations, less than 1 %",
+    )
+    assert progress_text(search) == (
+        "finished | 9/9 | stopped early: the hypervolume grew by 0 % in the last 4 evaluations, "
+        "less than 1 %"
+    )
+    assert "stopped" not in progress_text(search.model_copy(update={"stopped": None}))
 
 
 def objective(higher: bool, **bounds: float) -> ObjectiveView:

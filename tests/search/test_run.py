@@ -1,15 +1,16 @@
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from search.layout import Layout
-from search.method import MethodDeclaration
+from search.method import LINES, MethodDeclaration
 from search.outcome import Candidate, Infeasible, Origin, Outcome
 from search.recipe import mixture
-from search.run import SearchRun, opening
+from search.run import Kept, SearchRun, opening
 from search.space import SearchSpace
 from search.spec import parse_spec
 
@@ -107,3 +108,104 @@ def test_a_parent_that_the_space_contains_is_not_measured_twice(
     parent = candidates[1]
     assert parent.genome is not None
     assert space.decode(parent.genome).at(0)["density"] == (1.0, 1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("alpha", "contained"),
+    [({"low": 0.0, "high": 1.0}, True), ({"low": 0.0, "high": 0.8}, False), (0.5, False)],
+)
+def test_a_parent_is_contained_only_where_its_change_can_be_whole(
+    declaration: MethodDeclaration,
+    document: dict[str, Any],
+    layout: Layout,
+    alpha: Any,
+    contained: bool,
+) -> None:
+    scaled = replace(declaration, parameters=(*declaration.parameters, *LINES))
+    document["space"]["parameters"] = {
+        "weight": {"low": 0.0, "high": 1.0},
+        "density": 1.0,
+        "lines_alpha": alpha,
+    }
+    parent = opening(SearchSpace(scaled, parse_spec(document), layout))[1]
+    assert (parent.genome is not None) == contained
+
+
+def kept(space: SearchSpace, *genomes: list[float]) -> list[Kept]:
+    return [Kept("0123", n, space.decode(genome)) for n, genome in enumerate(genomes)]
+
+
+def test_what_an_earlier_search_measured_comes_after_the_baselines(
+    declaration: MethodDeclaration, document: dict[str, Any], layout: Layout
+) -> None:
+    document["space"]["blocks"] = "model"
+    small = SearchSpace(declaration, parse_spec(copy.deepcopy(document)), layout)
+    document["space"]["blocks"] = {"layers": 2}
+    large = SearchSpace(declaration, parse_spec(document), layout)
+    earlier = [
+        *[Kept("0123", c.ordinal, c.recipe) for c in opening(small)],
+        *kept(small, [0.1, 0.2, 0.3]),
+    ]
+    candidates = opening(large, earlier)
+    moves = [(c.origin.move, c.origin.detail.get("ordinal")) for c in candidates]
+    # Its baselines are the baselines; its warm starts and its middle lie in the large space.
+    assert [move for move, _ in moves[:5]] == ["base", "parent", "parent", "parent", "average"]
+    assert moves[5:] == [("kept", n) for n in (5, 6, 7, 8, 9, 0)]
+    assert [c.ordinal for c in candidates] == list(range(11))
+    last = candidates[-1]
+    assert last.recipe == earlier[-1].recipe
+    assert last.genome == pytest.approx((0.1, 0.2, 0.3) * len(large.blocks))
+
+
+def test_what_lies_outside_of_the_space_is_kept_without_a_place_in_it(
+    declaration: MethodDeclaration, document: dict[str, Any], layout: Layout
+) -> None:
+    wide = SearchSpace(declaration, parse_spec(copy.deepcopy(document)), layout)
+    document["space"]["parameters"]["weight"] = {"low": 0.0, "high": 1.0}
+    narrow = SearchSpace(declaration, parse_spec(document), layout)
+    inside, outside = opening(narrow, kept(wide, [0.5] * wide.dim, [0.9] * wide.dim))[5:7]
+    assert inside.genome == pytest.approx([0.75] * narrow.dim)
+    assert outside.genome is None
+    assert outside.recipe == wide.decode([0.9] * wide.dim)
+
+
+def test_the_same_recipe_is_kept_once(
+    declaration: MethodDeclaration, document: dict[str, Any], layout: Layout
+) -> None:
+    space = SearchSpace(declaration, parse_spec(document), layout)
+    genome = [0.25] * space.dim
+    alone, twice = opening(space, kept(space, genome)), opening(space, kept(space, genome, genome))
+    assert alone == twice
+
+
+@dataclass
+class Prophet(Recorder):
+    """Expects less and less."""
+
+    def expected_gain(self) -> float:
+        return 1.0 / (1 + len(self.told))
+
+
+def test_a_search_stops_by_what_candidates_follow_from_and_nothing_else() -> None:
+    judged = Judge()
+    search = SearchRun((), Prophet(), parallel=3, seed=0, stagnation=judged)  # type: ignore[arg-type]  # fakes
+    proposed: list[Candidate] = []
+    for ordinal in range(6):
+        absorb_until_ready(search, ordinal, proposed)
+        assert search.stops(ordinal, since=4) == f"{search.absorbed} told, 2 before"
+        proposed.append(search.propose(ordinal, proposed[search.absorbed :]))
+    assert judged.forecasts == [1.0, 1.0, 1.0, 1 / 2, 1 / 3, 1 / 4]
+    assert run(2).stops(0) is None
+
+
+@dataclass
+class Judge:
+    told: int = 0
+    forecasts: list[float] = field(default_factory=list)
+
+    def absorb(self, outcome: Outcome) -> None:
+        self.told += 1
+
+    def reason(self, forecast: Callable[[], float], *, since: int) -> str:
+        self.forecasts.append(forecast())
+        return f"{self.told} told, {since} before"

@@ -3,8 +3,9 @@ from typing import Any
 
 import pytest
 
+from search.layout import LayerGroups
 from search.problems import Invalid
-from search.spec import Relative, SearchSpec, parse_spec
+from search.spec import Continued, Relative, SearchSpec, Stop, parse_spec
 
 
 def problems(document: object) -> dict[str, str]:
@@ -156,3 +157,59 @@ def test_what_is_wrong_with_an_evaluation_is_named(document: dict[str, Any]) -> 
     assert {"evaluation.num_fewshot", "evaluation.system_instruction"} < set(found)
     document["evaluation"] = {"fewshot_as_multiturn": True}
     assert "needs apply_chat_template" in problems(document)["evaluation"]
+
+
+def test_a_search_may_stop_early_and_continue_another(document: dict[str, Any]) -> None:
+    spec = parse_spec({**document, "stop": {"patience": 50}, "continues": "0123"})
+    assert spec.stop == Stop(patience=50, gain=0.01)
+    assert spec.continues == Continued(search="0123")
+    assert parse_spec(spec.model_dump(mode="json")) == spec
+    some = parse_spec({**document, "continues": {"search": "0123", "evaluations": 60}})
+    assert some.continues == Continued(search="0123", evaluations=60)
+    found = problems({**document, "stop": {"patience": 0, "gain": 1}, "continues": {"id": "0123"}})
+    assert set(found) == {"stop.patience", "stop.gain", "continues.id", "continues.search"}
+
+
+@pytest.mark.parametrize(
+    ("setting", "field", "message"),
+    [
+        ({"gradient": 1}, ".gradient", "greater than or equal to 2 (got 1)"),
+        ({"blocks": "tensor"}, ".blocks", "Input should be 'model'"),
+        ({"blocks": "model", "gradient": 3}, "", "blocks: model is one value, and a gradient"),
+        ({"norm": {"low": 0.3, "high": 1.5}}, ".low", "unknown field"),
+    ],
+)
+def test_how_a_range_lies_over_the_model_is_checked(
+    document: dict[str, Any], setting: dict[str, Any], field: str, message: str
+) -> None:
+    document["space"]["parameters"]["weight"] |= setting
+    found = problems(document)
+    assert message in found[f"space.parameters.weight{field}"]
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [(0, "greater than or equal to 1 (got 0)"), ("some", "Input should be 'all'")],
+)
+def test_blocks_have_some_layers_or_all(
+    document: dict[str, Any], layers: object, message: str
+) -> None:
+    document["space"]["blocks"] = {"layers": layers}
+    assert message in problems(document)["space.blocks.layers"]
+    document["space"]["blocks"] = {"layers": "all"}
+    assert parse_spec(document).space.blocks == LayerGroups(layers="all")
+
+
+@pytest.mark.parametrize(
+    ("norm", "field", "message"),
+    [
+        (1.0, ".norm", "valid dictionary or instance of Range (got 1.0)"),
+        ({"low": -1, "high": 1}, "", "a norm is not negative, but low is -1"),
+        ({"low": 0, "high": 1, "gradient": 2}, "", "the norm is one number for the whole model"),
+    ],
+)
+def test_a_norm_is_a_range_of_lengths(
+    document: dict[str, Any], norm: object, field: str, message: str
+) -> None:
+    document["space"]["parameters"]["weight"] = {"norm": norm}
+    assert message in problems(document)[f"space.parameters.weight{field}"]

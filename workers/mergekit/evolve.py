@@ -29,8 +29,6 @@ _SEARCHED = frozenset({"weight", "density", "t"})
 # It leaves these to its command line: --max-fevals, and --sigma0 in units of a weight.
 _EVALUATIONS = 100
 _STEP = 1 / 6
-# One group of so many layers holds all of any model.
-_ALL_LAYERS = 1000
 
 # (model as it is written, field) -> the fields of a spec that say where it is.
 Place = Callable[[str, str], Mapping[str, str]]
@@ -198,7 +196,7 @@ def _step(parameters: Mapping[str, Any]) -> dict[str, float]:
 def _blocks(genome: _Genome, modules: Sequence[Module]) -> Any:
     if not (genome.layer_granularity or modules):
         return "model"
-    layers = genome.layer_granularity or _ALL_LAYERS
+    layers = genome.layer_granularity or "all"
     found: dict[str, Any] = {"layers": layers}
     return found | ({"modules": list(dict.fromkeys(modules))} if modules else {})
 
@@ -224,7 +222,11 @@ def _genome_notes(genome: _Genome, *, differences: bool) -> Iterator[Problem]:
         message = f"is {genome.tokenizer_source}; here the merged model has the base's tokenizer"
         yield note("tokenizer_source", message)
     if genome.smooth:
-        yield note("smooth", "nothing is interpolated; each group of layers has its own values")
+        message = (
+            "each group of layers has its own values; write gradient: N into the ranges, with as "
+            "many knots as there are groups, to interpolate between them"
+        )
+        yield note("smooth", message)
     if genome.layer_granularity or genome.filters:
         message = (
             "embeddings, final norm and head are blocks of their own here; there they have the "

@@ -18,6 +18,7 @@ _DECLARATION = MethodDeclaration(
         Parameter(
             "alpha",
             "factor in the first layer and outside of layers",
+            per_block=False,
             default=0.3,
             low=0.0,
             high=1.0,
@@ -25,6 +26,7 @@ _DECLARATION = MethodDeclaration(
         Parameter(
             "beta",
             "how much larger the factor is in the last layer; linear in between",
+            per_block=False,
             default=0.5,
             low=0.0,
             high=1.5,

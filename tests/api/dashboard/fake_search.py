@@ -78,6 +78,7 @@ class FakeSearch:
         self.checkpoints: dict[tuple[int, Form], CheckpointView] = {}
         self.evaluations = spec.budget.evaluations
         self.state: State = "surveying"
+        self.stopped: str | None = None
         self.created_at = datetime.now(UTC)
         self._rng = np.random.default_rng(spec.seed)
         self._details: list[CandidateDetail] = []
@@ -128,8 +129,14 @@ class FakeSearch:
                 self.state = "cancelled"
             case "extend":
                 self.evaluations += evaluations or 0
+                self.stopped = None
                 self.state = "running" if self.state == "finished" else self.state
         self._log(kind)
+
+    def stop(self, reason: str) -> None:
+        """Find that it stagnates."""
+        self.evaluations, self.stopped = len(self._details), reason
+        self._log("stopped")
 
     def request_checkpoint(self, ordinal: int, form: Form) -> CheckpointView:
         if (ordinal, form) not in self.checkpoints:
@@ -181,6 +188,7 @@ class FakeSearch:
             front_size=len(self.front()),
             hypervolume=self._volumes[-1][1] if self._volumes else None,
             seq=len(self.events),
+            stopped=self.stopped,
         )
 
     def detail(self) -> SearchDetail:
@@ -327,6 +335,8 @@ class FakeSearch:
             return OriginView(
                 move=moves[ordinal], parents=[], detail={"name": self._label(ordinal)}
             )
+        if ordinal == len(moves):
+            return OriginView(move="kept", parents=[], detail={"search": "0123", "ordinal": 17})
         if ordinal < 14:
             return OriginView(move="sample", parents=[], detail={})
         parents = sorted({int(p) for p in self._rng.integers(1, ordinal, size=2)})

@@ -343,7 +343,7 @@ def _refused(status: int, detail: str, problems: list[Problem] | None = None) ->
 
 def _parameter(name: str, description: str, *, high: float, per_parent: bool) -> ParameterView:
     return ParameterView(
-        name=name, description=description, kind="float", per_parent=per_parent,
+        name=name, description=description, kind="float", per_parent=per_parent, per_block=True,
         default=1.0, low=0.0, high=high, minimum=0.0, maximum=None, log=False, choices=[],
     )  # fmt: skip
 

@@ -166,6 +166,30 @@ def test_a_search_is_paused_resumed_extended_and_cancelled(
     assert watch.complaints == []
 
 
+def test_a_search_that_stopped_early_says_why_until_it_is_extended(
+    watched_page: Page, watch: Watch, service: FakeService, address: str
+) -> None:
+    search = service.add(spec(evaluations=400), pace_s=0.3)
+    watched_page.goto(f"{address}/#/searches/{search.id}")
+    expect(watched_page.locator(".search-head .chip")).to_contain_text("running")
+    head = watched_page.locator(".search-head")
+    expect(head).not_to_contain_text("Stopped early")
+    search.stop("the hypervolume grew by 0.2 % in the last 50 evaluations, less than 1 %")
+    expect(head).to_contain_text("Stopped early: the hypervolume grew by 0.2 % in the last 50")
+    watched_page.get_by_label("Extend by").fill("40")
+    watched_page.get_by_role("button", name="Extend the search").click()
+    expect(head).not_to_contain_text("Stopped early")
+    assert watch.complaints == []
+
+
+def test_what_an_earlier_search_measured_is_told_apart(
+    watched_page: Page, service: FakeService, address: str
+) -> None:
+    search = service.add(spec())
+    watched_page.goto(f"{address}/#/searches/{search.id}?candidate=5")
+    expect(watched_page.locator(".candidate")).to_contain_text("kept, #17 of an earlier search")
+
+
 def test_infeasible_candidates_show_their_reason(
     watched_page: Page, service: FakeService, address: str
 ) -> None:

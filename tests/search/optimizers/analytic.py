@@ -42,6 +42,8 @@ class Setup:
     objectives: int = 3
     parallel: int = 1
     seed: int = 0
+    shared: bool = False
+    """Whether all blocks have their values together."""
     options: dict[str, Any] = field(default_factory=dict)
     bounds: dict[str, Any] = field(default_factory=dict)
     """Of the first objective: ``at_least`` and ``at_most``."""
@@ -63,7 +65,7 @@ class Setup:
                 "parents": [{"name": f"p{i}", "path": f"p{i}"} for i in range(self.parents)],
                 "method": self.method,
                 "space": {
-                    "blocks": "tensor" if self.blocks else "model",
+                    "blocks": "tensor" if self.blocks and not self.shared else "model",
                     "parameters": {"weight": searched} if self.blocks else {"scale": searched},
                 },
                 "objectives": [
@@ -92,22 +94,24 @@ class Setup:
         boundaries = np.arange(0, self.weights.shape[1] + 1, 2)
         return Geometry(boundaries, np.einsum("ics,jcs->cij", cells, cells))
 
-    def task(self) -> Task:
+    def task(self, opened: int | None = None) -> Task:
         return Task(
             space=self.space,
             objectives=self.spec.objectives,
-            opening=len(opening(self.space)),
+            opening=len(opening(self.space)) if opened is None else opened,
             parallel=self.parallel,
             seed=self.seed,
             geometry=self.geometry if optimizers[self.optimizer].needs_geometry else None,
         )
 
-    def start(self) -> Optimizer:
+    def start(self, opened: int | None = None) -> Optimizer:
         entry = optimizers[self.optimizer]
-        return entry(self.task(), entry.options(**self.options))
+        return entry(self.task(opened), entry.options(**self.options))
 
-    def run(self) -> SearchRun:
-        return SearchRun(opening(self.space), self.start(), parallel=self.parallel, seed=self.seed)
+    def run(self, start: tuple[Candidate, ...] | None = None) -> SearchRun:
+        first = opening(self.space) if start is None else start
+        optimizer = self.start(len(first))
+        return SearchRun(first, optimizer, parallel=self.parallel, seed=self.seed)
 
 
 def accuracies(setup: Setup, candidate: Candidate) -> NDArray[np.float64]:

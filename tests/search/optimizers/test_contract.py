@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from search.optimizer import optimizers
+from search.optimizer import Foresighted, optimizers
 from search.outcome import Infeasible
 from search.recipe import Recipe
-from search.run import opening
+from search.run import Kept, opening
 from tests.search.optimizers.analytic import Setup, accuracies, failing, outcome, search
 
 
@@ -176,3 +176,46 @@ def test_what_was_not_asked_in_between_does_not_matter(setup: Setup) -> None:
         run.absorb(told)
     waiting = [told.candidate for told in outcomes[run.absorbed : 59]]
     assert run.propose(59, waiting) == outcomes[59].candidate
+
+
+def test_what_an_earlier_search_measured_is_learned_from(setup: Setup) -> None:
+    """A search of one weight per parent goes on with three; its evaluations are its opening."""
+    if setup.method == "linear":
+        return
+    small = replace(setup, shared=True, parallel=2)
+    earlier = search(small, 30).outcomes
+    setup = replace(setup, parallel=2)
+    told = [Kept("0123", o.candidate.ordinal, o.candidate.recipe) for o in earlier]
+    start = opening(setup.space, told)
+    kept = [candidate for candidate in start if candidate.origin.move == "kept"]
+    assert len(kept) > 20
+    assert all(len(candidate.genome or ()) == setup.space.dim for candidate in kept)
+    run = setup.run(start)
+    later = []
+    for ordinal in range(len(start) + 20):
+        while run.absorbed < run.needed(ordinal):
+            run.absorb(later[run.absorbed])
+        candidate = run.propose(ordinal, [o.candidate for o in later[run.absorbed :]])
+        later.append(outcome(candidate, accuracies(setup, candidate)))
+    proposed = [o.candidate for o in later[len(start) :]]
+    assert all(candidate.genome is not None for candidate in proposed)
+    known = {candidate.recipe.digest for candidate in start}
+    assert not known & {candidate.recipe.digest for candidate in proposed}
+
+
+def test_who_expects_something_says_so_without_changing(setup: Setup) -> None:
+    optimizer = setup.start()
+    if not isinstance(optimizer, Foresighted):
+        return
+    assert optimizer.expected_gain() is None
+    outcomes = search(setup, 60).outcomes
+    for told in outcomes:
+        optimizer.tell(told)
+    silent = setup.start()
+    for told in outcomes:
+        silent.tell(told)
+    expected = optimizer.expected_gain()
+    assert expected is not None
+    assert 0.0 <= expected < 0.2
+    assert optimizer.expected_gain() == expected == silent.expected_gain()  # type: ignore[attr-defined]  # likewise
+    assert optimizer.ask(60, rng(60)) == silent.ask(60, rng(60))
