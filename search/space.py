@@ -103,6 +103,7 @@ class SearchSpace:
         if problems:
             raise Invalid(problems)
         self.declaration = declaration
+        self.layout = layout
         self.parents = tuple(parent.name for parent in spec.parents)
         self.partition = spec.space.blocks
         self.seed = spec.seed
