@@ -23,6 +23,9 @@ class NicheArchive(Generic[Member]):
     most leaves first, and the first parent holds them where anyone does. Mates may violate them,
     for they can have what is missing.
 
+    An alpha above 1 is meant for right-or-wrong scores: of a graded example that everyone is bad
+    at, a little is then worth much.
+
     Replacement: of the members and the child the least fit leaves, which may be the child. Of
     several that are least fit the oldest leaves, so a child that ties with the worst member
     replaces it.
@@ -156,8 +159,11 @@ class _Resource:
     def beyond(self, first: int) -> Vector:
         """(members,) what everyone gets of the examples of which it gets more than one member."""
         gains, worth = self._gains_and_worth()
-        total: Vector = np.maximum(gains - gains[first], 0.0) @ worth
-        return total
+        if any(self._graded):
+            more: Vector = np.maximum(gains - gains[first], 0.0) @ worth
+        else:
+            more = gains @ (worth * (1.0 - gains[first]))
+        return more
 
     def _gains_and_worth(self) -> tuple[Matrix, Vector]:
         """(members, examples) of points and (examples,) c_j / z_j^alpha, what a point gets."""

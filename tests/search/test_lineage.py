@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from search.crossover import Angle, Crossing
+from search.crossover import Angle, Chromosomes, Crossing
 from search.geometry import Geometry
 from search.layout import Segments
 from search.lineage import Lineage, Table
@@ -93,6 +93,32 @@ def test_300_generations_equal_vector_arithmetic(near: bool) -> None:
         worst = max(worst, float(error / np.linalg.norm(vector)))
         tables, vectors = [*tables, child][-20:], [*vectors, vector][-20:]
     assert worst < 1e-12
+
+
+@pytest.mark.parametrize("angle", ["whole", "segment"])
+def test_chromosomes_and_several_splits_equal_vector_arithmetic(angle: Angle) -> None:
+    """As above, with an angle of their own for the elements of every span."""
+    rng = np.random.default_rng(6)
+    models = rng.standard_normal((3, 400))
+    lineage = Lineage(geometry(models, tuple(range(0, 401, 8))), ("a", "b"))
+    names = ["attention" if cell % 7 < 3 else "rest" for cell in range(50)]
+    chromosomes = Chromosomes.of(names, np.arange(50), np.full(50, 8.0), most=50)
+    tables, vectors = [lineage.founder(0), lineage.founder(1)], [models[1], models[2]]
+    worst = 0.0
+    for _ in range(100):
+        i, j = rng.choice(len(tables), size=2, replace=False)
+        crossing = chromosomes.cross(rng, split_points=2, angle=angle)
+        child = lineage.crossover(tables[i], tables[j], crossing)
+        segment = np.repeat(crossing.segment, 8)
+        span = np.array(crossing.spans)[segment]
+        vector = np.zeros(400)
+        for number, ratio in enumerate(crossing.ratios):
+            along, mine = span == crossing.spans[number], segment == number
+            ends = np.where(along, vectors[i], 0), np.where(along, vectors[j], 0)
+            vector += np.where(mine, crossed(*ends, 400, ratio) if mine.any() else 0, 0)
+        worst = max(worst, float(np.abs(materialized(lineage, child, models) - vector).max()))
+        tables, vectors = [*tables, child][-10:], [*vectors, vector][-10:]
+    assert worst < 1e-11
 
 
 def test_an_angle_for_each_side_is_the_other_reading_of_the_formula() -> None:
