@@ -183,6 +183,47 @@ def test_every_option_makes_a_difference(options: dict[str, Any]) -> None:
     assert [c.recipe for c in with_option] != [c.recipe for c in without]
 
 
+EVERYTHING = {
+    "split_points": 3,
+    "split_at": "block",
+    "chromosomes": ["attention", "mlp"],
+    "angle": "segment",
+    "matchmaker": False,
+}
+
+
+@pytest.mark.parametrize("split_at", ["tensor", "block", "element"])
+@pytest.mark.parametrize("chromosomes", [[], ["attention"], ["norm", "attention", "mlp"]])
+@pytest.mark.parametrize("angle", ["whole", "segment"])
+def test_every_combination_makes_whole_models(
+    split_at: str, chromosomes: list[str], angle: str
+) -> None:
+    """Blocks of modules are no neighbours: each is in pieces all over the model."""
+    setup = replace(
+        LINEAR,
+        blocks=12,
+        tensors=("mlp.w", "attn.w", "norm.w"),
+        partition={"layers": 6, "modules": ["attention", "mlp"]},
+        options={**EVERYTHING, "split_at": split_at, "chromosomes": chromosomes, "angle": angle},
+    )
+    lineage = Lineage(setup.geometry, setup.space.parents)
+    for child in crossings(setup):
+        table = lineage.table(child.recipe)
+        assert table is not None
+        assert np.isfinite(table).all()
+        assert (np.abs(table).sum(axis=1) > 0).all()
+
+
+def test_with_every_option_a_replay_gives_the_same_candidates() -> None:
+    setup = replace(LINEAR, blocks=8, tensors=("mlp.w", "attn.w"), parallel=4, options=EVERYTHING)
+    outcomes = search(setup, 60).outcomes
+    run = setup.run()
+    for told in outcomes[: run.needed(59)]:
+        run.absorb(told)
+    waiting = [told.candidate for told in outcomes[run.absorbed : 59]]
+    assert run.propose(59, waiting) == run.propose(59, waiting) == outcomes[59].candidate
+
+
 @pytest.mark.parametrize("parallel", [1, 8])
 def test_nothing_is_evaluated_twice(parallel: int) -> None:
     """27 models in all, of which the opening has some; nor what is being tried."""
