@@ -5,21 +5,22 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Generic, Literal, Protocol, TypeVar
+from typing import Annotated, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
 from search.archives.niches import NicheArchive
-from search.crossover import Angle, Chromosomes
-from search.layout import Layout, Module, Partition
+from search.crossover import Angle
+from search.layout import Module
 from search.lineage import Lineage, Table
 from search.optimizer import Options, RacesOn, Task, needs_genes, optimizers
 from search.optimizers.uniform import SobolPoints
 from search.outcome import Candidate, Origin, Outcome, Score, Scored
-from search.space import EVERYWHERE, Genome, SearchSpace
+from search.space import Genome
 from search.spec import SearchSpec
+from search.splitting import SplitAt, gene_chromosomes, grid_chromosomes
 
 # A child that was tried before is drawn anew so often.
 _DRAWS = 20
@@ -41,7 +42,7 @@ class M2N2Options(Options):
         int, Field(ge=0, le=64, description="where a child changes sides; 0 mixes it evenly")
     ] = 1
     split_at: Annotated[
-        Literal["tensor", "block", "element"],
+        SplitAt,
         Field(description="between tensors, between blocks of the space, or anywhere"),
     ] = "element"
     chromosomes: Annotated[
@@ -161,7 +162,7 @@ class _Population(Generic[Individual]):
         self._task = task
         self._breed = breed
         self._told = 0
-        self._tried: set[bytes] = set()
+        self._tried: set[bytes | None] = set()
         self._first_child = task.opening + options.warm_up
         self._constraints = task.constraints()
         self._archive: NicheArchive[_Member[Individual]] = NicheArchive(
@@ -213,9 +214,9 @@ class _Population(Generic[Individual]):
         origin = Origin(child.origin.move, (a.ordinal, b.ordinal), child.origin.detail)
         return Candidate(ordinal, child.recipe, origin, child.genome)
 
-    def _key(self, candidate: Candidate) -> bytes:
+    def _key(self, candidate: Candidate) -> bytes | None:
         individual = self._breed.read(candidate)
-        return b"" if individual is None else self._breed.key(individual)
+        return None if individual is None else self._breed.key(individual)
 
 
 class _Tables:
@@ -224,21 +225,12 @@ class _Tables:
     def __init__(self, task: Task, options: M2N2Options) -> None:
         if task.geometry is None:
             raise ValueError("m2n2 needs the geometry of the models to merge them linearly")
-        layout = task.space.layout
-        starts = task.geometry.boundaries[:-1]
-        tensors = np.searchsorted(layout.offsets, starts, side="right") - 1
-        names = [layout.tensors[tensor].name for tensor in tensors]
-        match options.split_at:
-            case "tensor":
-                units = tensors
-            case "block":
-                units = _blocks(layout, task.space.partition, names)
-            case "element":
-                units = np.arange(len(starts))
-        cells, self._chromosomes = Chromosomes.of(
-            [_chromosome(layout.module(name), options) for name in names],
-            units,
-            np.diff(task.geometry.boundaries).astype(np.float64),
+        cells, self._chromosomes = grid_chromosomes(
+            task.space.layout,
+            task.geometry.boundaries,
+            split_at=options.split_at,
+            blocks=task.space.partition,
+            modules=options.chromosomes,
             most=options.segments,
         ).joined()
         self._lineage = Lineage(task.geometry, task.space.parents, cells)
@@ -288,11 +280,10 @@ class _Genomes:
         self._task = task
         self._options = options
         self._points = SobolPoints(task.space.dim, task.generator(0))
-        blocks = [gene.block for gene in task.space.genes]
-        self._chromosomes = Chromosomes.of(
-            [_chromosome(module, options) for module in _modules(task.space)],
-            np.arange(len(blocks)) if options.split_at == "element" else np.array(blocks),
-            np.ones(len(blocks)),
+        self._chromosomes = gene_chromosomes(
+            task.space,
+            split_at=options.split_at,
+            modules=options.chromosomes,
             most=options.segments,
         )
         # Points of one choice are one model; numbers are told apart as finely as tables are.
@@ -323,29 +314,6 @@ class _Genomes:
         noise = self._options.mutation * rng.standard_normal(self._task.space.dim)
         genome = np.clip((1.0 - ratios) * parents[0] + ratios * parents[1] + noise, 0.0, 1.0)
         return self._task.candidate(ordinal, genome, Origin("crossover", detail=crossing.detail))
-
-
-def _chromosome(module: Module | None, options: M2N2Options) -> str:
-    return module if module in options.chromosomes and module else "rest"
-
-
-def _modules(space: SearchSpace) -> list[Module | None]:
-    """Of the genes: the module of all tensors that a gene's block is made of, where it is one."""
-    of_block: list[Module | None] = []
-    for block in space.layout.blocks(space.partition):
-        modules = {space.layout.module(piece.tensor) for piece in block.pieces}
-        of_block.append(modules.pop() if len(modules) == 1 else None)
-    return [None if gene.block == EVERYWHERE else of_block[gene.block] for gene in space.genes]
-
-
-def _blocks(layout: Layout, partition: Partition, tensors: Sequence[str]) -> NDArray[np.intp]:
-    """Number of the block that each tensor is in."""
-    owner = {
-        piece.tensor: number
-        for number, block in enumerate(layout.blocks(partition))
-        for piece in block.pieces
-    }
-    return np.array([owner[tensor] for tensor in tensors], np.intp)
 
 
 def _digest(individual: NDArray[np.float64]) -> bytes:
