@@ -24,7 +24,8 @@ WEIGHTS = _SECOND + CLASSES
 SPREAD = 0.01
 # Rows at a time, whose hidden activations stay in the cache.
 _ROWS = 360
-_ZERO = np.float32(0)
+# numpy compares with a row in half the time that it takes to compare with a number.
+_OFF = np.zeros(HIDDEN, np.float32)
 
 
 class Examples:
@@ -61,7 +62,7 @@ class Examples:
             rows = slice(start, start + _ROWS)
             hidden = self._hidden[: len(self._inputs[rows])]
             np.matmul(self._inputs[rows], first, out=hidden)
-            np.maximum(hidden, _ZERO, out=hidden)
+            np.maximum(hidden, _OFF, out=hidden)
             np.matmul(hidden, second, out=outputs[rows])
         right: NDArray[np.bool_] = (outputs + biases).argmax(axis=1) == self.labels
         return right
