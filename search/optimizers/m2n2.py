@@ -43,7 +43,7 @@ class M2N2Options(Options):
     ] = 1
     split_at: Annotated[
         SplitAt,
-        Field(description="between tensors, between blocks of the space, or anywhere"),
+        Field(description="between tensors, between blocks of the space, or anywhere on a grid"),
     ] = "element"
     chromosomes: Annotated[
         tuple[Module, ...],
@@ -74,13 +74,13 @@ class M2N2:
     crossover is the paper's, exactly: what the spec searches does not matter then. With any other
     method individuals are genomes. The archive says who is replaced (`NicheArchive`).
 
-    As the authors' code: one angle for both sides of a split (``angle: whole``; eq. 2 reads as one
-    for each side, ``segment``), a split point anywhere, the start included, no warm-up for two
-    seeds. As the paper's experiments with large models: random merges of the seeds first
-    (``warm_up``), modules as chromosomes of their own, each with its split points, its ratio and
-    its angle. Differs from both in that no model is evaluated twice: a child that is what was tried
-    before, or is being tried, is drawn anew, and after some draws made without the archive, which
-    then holds one and the same model.
+    By default as the authors' code: one split point anywhere on the grid, the start included, and
+    one angle for both of its sides (eq. 2 reads as one for each: ``angle: segment``). From the
+    paper's experiments with large models come the warm-up, random merges of the parents, and
+    chromosomes, modules that are crossed apart with split points, a ratio and an angle of their
+    own. Differs from both in that no model is evaluated twice: a child that was tried before, or is
+    being tried, is drawn anew, and after some draws made without the archive, which then holds one
+    and the same model.
     """
 
     name: ClassVar[str] = "m2n2"
