@@ -613,6 +613,40 @@ def bench_racing(
         typer.echo(racing_table(found))
 
 
+@bench_app.command("m2n2")
+def bench_m2n2(
+    seeds: Annotated[int, typer.Option(help="Evolutions of each kind.", min=1)] = 10,
+    steps: Annotated[int, typer.Option(help="Of each; a thousand take a second.", min=1)] = 10_000,
+    as_json: Json = False,
+) -> None:
+    """Repeat the M2N2 paper's digits experiment, and leave out its parts one at a time."""
+    from dataclasses import asdict
+
+    from workers.bench.digits_evolution import (
+        SCRATCH,
+        SPECIALISTS,
+        best_single_merge,
+        evolution_table,
+        experiment,
+    )
+    from workers.bench.digits_network import digits
+    from workers.bench.tables import machine
+
+    runs = list(experiment(steps=steps, seeds=seeds))
+    single = best_single_merge(digits())
+    if as_json:
+        found = {"runs": [asdict(run) for run in runs], "best_single_merge": single}
+        _print({"machine": machine(threads=1), **found})
+        return
+    tables = [evolution_table(runs, start) for start in (SCRATCH, SPECIALISTS)]
+    legend = (
+        f"Test accuracies in percent, medians of {seeds}; spread, train and steps per second of"
+        f" processor time after the last step; p of a difference to M2N2. The best single merge of"
+        f" the two specialists has {100 * single:.1f}."
+    )
+    typer.echo("\n\n".join([*tables, legend, machine(threads=1)]))
+
+
 @bench_app.command("merge")
 def bench_merge(
     parameters: Annotated[

@@ -138,6 +138,11 @@ class Layout(BaseModel):
         stack, index, _ = _layer(name)
         return (index, self._depth(stack)) if index >= 0 else None
 
+    def module(self, name: str) -> Module | None:
+        """The kind of module that a tensor belongs to; None outside of layers."""
+        _, index, rest = _layer(name)
+        return module_of(rest) if index >= 0 else None
+
     def blocks(self, partition: Partition) -> tuple[Block, ...]:
         """The blocks of a partition, in model order of their first tensor."""
         match partition:

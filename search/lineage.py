@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
+from search.crossover import Crossing
 from search.geometry import Geometry
 from search.layout import Segments
 from search.recipe import Recipe
@@ -17,8 +17,8 @@ from search.spec import BASE
 # parent.
 Table = NDArray[np.float64]
 
-# Below this sine of the angle SLERP is linear interpolation (the authors' constant).
-_STRAIGHT = 1e-6
+# Coefficients that are nearer differ by rounding.
+_ROUNDING = 1e-14
 
 
 class Lineage:
@@ -26,21 +26,28 @@ class Lineage:
 
     SLERP multiplies each of two models by a scalar that follows from their norms and their inner
     product. Both follow from the coefficients and the parents' Gram matrices, so tables are as
-    exact as the vectors that they stand for.
+    exact as the vectors that they stand for, after any number of generations.
 
     Args:
         geometry: of base and parents.
         parents: their names, in the order of the geometry.
-        cells: at most so many cells are kept, as even as the geometry's boundaries allow. It bounds
-            the number of segments of every descendant, and so the size of its recipe.
+        starts: indices of the geometry's boundaries at which a cell starts, from 0; all of them
+            when None. Cells bound the number of segments of every descendant, and so the size of
+            its recipe.
     """
 
-    def __init__(self, geometry: Geometry, parents: tuple[str, ...], *, cells: int) -> None:
+    def __init__(
+        self,
+        geometry: Geometry,
+        parents: tuple[str, ...],
+        starts: NDArray[np.intp] | None = None,
+    ) -> None:
         if geometry.gram.shape[1] != len(parents) + 1:
             raise ValueError(
                 f"the geometry is of {geometry.gram.shape[1] - 1} parents, not of {len(parents)}"
             )
-        starts = _even(geometry.boundaries, cells)
+        if starts is None:
+            starts = np.arange(len(geometry.gram))
         self._models = (BASE, *parents)
         self._gram = np.add.reduceat(geometry.gram, starts, axis=0)
         ends = geometry.boundaries[np.append(starts, len(geometry.boundaries) - 1)]
@@ -48,7 +55,7 @@ class Lineage:
 
     @property
     def cells(self) -> int:
-        """Number of places at which a crossover may split, the start of the model included."""
+        """Number of pieces that crossovers put together."""
         return len(self.boundaries) - 1
 
     def founder(self, parent: int) -> Table:
@@ -57,21 +64,10 @@ class Lineage:
         table[:, parent + 1] = 1.0
         return table
 
-    def crossover(self, x: Table, y: Table, *, split: int, ratio: float) -> Table:
-        """SLERP from x to y by ``ratio`` before a cell, by ``1 - ratio`` from there on.
-
-        Abrantes et al. 2025 (arXiv:2508.16204), eq. 2. The angle is that between the whole models
-        and used on both sides, as in the authors' code; the paper's formula reads as one angle per
-        side.
-        """
-        angle = self._angle(x, y)
-        before, after = _slerp_weights(angle, ratio), _slerp_weights(angle, 1.0 - ratio)
-        return np.concatenate(
-            (
-                before[0] * x[:split] + before[1] * y[:split],
-                after[0] * x[split:] + after[1] * y[split:],
-            )
-        )
+    def crossover(self, x: Table, y: Table, crossing: Crossing) -> Table:
+        """The child of two tables."""
+        first, second = crossing.slerp(self._inner(x, x), self._inner(x, y), self._inner(y, y))
+        return _without_rounding(first[:, None] * x + second[:, None] * y)
 
     def recipe(self, table: Table) -> Recipe:
         """The table as a ``linear`` recipe, cells that agree with their neighbours merged.
@@ -117,30 +113,19 @@ class Lineage:
         cells_per_row = np.diff([self.boundaries.index(edge) for edge in edges])
         return np.repeat(rows, cells_per_row, axis=0)
 
-    def _angle(self, x: Table, y: Table) -> float:
-        norms = math.sqrt(max(0.0, self._inner(x, x) * self._inner(y, y)))
-        if norms == 0:
-            return 0.0
-        return math.acos(min(1.0, max(-1.0, self._inner(x, y) / norms)))
-
-    def _inner(self, x: Table, y: Table) -> float:
-        return float(np.einsum("ci,cij,cj->", x, self._gram, y))
+    def _inner(self, x: Table, y: Table) -> NDArray[np.float64]:
+        """(cells,) inner products of two models."""
+        inner: NDArray[np.float64] = np.einsum("ci,cij,cj->c", x, self._gram, y)
+        return inner
 
 
-def _slerp_weights(angle: float, ratio: float) -> tuple[float, float]:
-    """What SLERP by ``ratio`` multiplies the two ends by; ``angle`` in radians."""
-    sine = math.sin(angle)
-    if sine <= _STRAIGHT:
-        return 1.0 - ratio, ratio
-    return math.sin((1.0 - ratio) * angle) / sine, math.sin(ratio * angle) / sine
+def _without_rounding(table: Table) -> Table:
+    """Cells that differ from the one before by rounding alone made equal to it.
 
-
-def _even(boundaries: NDArray[np.int64], cells: int) -> NDArray[np.intp]:
-    """Indices of at most ``cells`` boundaries (the last one left out) at about equal distances."""
-    inner = boundaries[:-1]
-    if len(inner) <= cells:
-        return np.arange(len(inner))
-    wanted = boundaries[0] + (boundaries[-1] - boundaries[0]) * np.arange(cells) / cells
-    right = np.searchsorted(inner, wanted).clip(1, len(inner) - 1)
-    nearer_left = wanted - inner[right - 1] <= inner[right] - wanted
-    return np.unique(np.where(nearer_left, right - 1, right))
+    Ratios on both sides of a split add up to one, so where the parents are the same the child is
+    as well; in floating point it would fall into segments that nobody can tell apart.
+    """
+    differs = (np.abs(np.diff(table, axis=0)) > _ROUNDING).any(axis=1)
+    starts = np.append(0, np.flatnonzero(differs) + 1)
+    joined: Table = table[np.repeat(starts, np.diff(np.append(starts, len(table))))]
+    return joined

@@ -9,21 +9,31 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Member = TypeVar("Member")
+Vector = NDArray[np.float64]
+Matrix = NDArray[np.float64]
 
 
 class NicheArchive(Generic[Member]):
     """A bounded population in which every example is a resource that its solvers share.
 
     Abrantes et al. 2025 (arXiv:2508.16204), section 3. Follows the authors' code where paper and
-    code differ: a load of zero counts as one, loads of the replacement include the child, the
-    first of several worst members leaves (so a child that ties with an older member replaces it).
-    Differs from both in that the attraction falls back to fitness where nobody is better at
-    anything, and in constraints: whoever violates them most leaves first, and the first parent
-    holds them where anyone does. Mates may violate them, for they can have what is missing.
+    code differ: a load of zero counts as one, loads of the replacement include the child, and the
+    attraction knows alpha. Differs from both in that it falls back to fitness where nobody is
+    better at anything, in that nobody is its own mate, and in constraints: whoever violates them
+    most leaves first, and the first parent holds them where anyone does. Mates may violate them,
+    for they can have what is missing.
+
+    An alpha above 1 is meant for right-or-wrong scores: of a graded example that everyone is bad
+    at, a little is then worth much.
+
+    Replacement: of the members and the child the least fit leaves, which may be the child. Of
+    several that are least fit the oldest leaves, so a child that ties with the worst member
+    replaces it.
 
     Args:
         capacity: greatest number of members; until it is reached everyone is admitted.
         alpha: how strongly members compete, 0 for not at all (a plain genetic algorithm).
+        matchmaker: whether mates are drawn by attraction; if not, by fitness as first parents are.
         weights: of the objectives; None where there is one.
         violation: by how much a member violates constraints, not negative.
     """
@@ -33,6 +43,7 @@ class NicheArchive(Generic[Member]):
         capacity: int,
         *,
         alpha: float = 1.0,
+        matchmaker: bool = True,
         weights: Sequence[float] | None = None,
         violation: Callable[[Member], float] = lambda _: 0.0,
     ) -> None:
@@ -40,10 +51,9 @@ class NicheArchive(Generic[Member]):
             raise ValueError(f"an archive holds at least one member, not {capacity}")
         self.capacity = capacity
         self.members: list[Member] = []
-        self._scores: list[tuple[NDArray[np.float64], ...]] = []
-        self._alpha = alpha
+        self._resources = [_Resource(alpha, weight) for weight in weights or (1.0,)]
+        self._matchmaker = matchmaker
         self._violation = violation
-        self._weights = np.array(weights or (1.0,), dtype=np.float64)
 
     def __len__(self) -> int:
         return len(self.members)
@@ -51,63 +61,60 @@ class NicheArchive(Generic[Member]):
     def add(self, member: Member, scores: Sequence[ArrayLike]) -> bool:
         """Offer a member with finite (examples,) scores for each objective; whether it stayed."""
         self.members.append(member)
-        self._scores.append(tuple(np.array(s, dtype=np.float64) for s in scores))
+        for resource, row in zip(self._resources, scores, strict=True):
+            resource.append(np.asarray(row, dtype=np.float64), capacity=self.capacity)
         if len(self.members) <= self.capacity:
             return True
         leaves = int(np.lexsort((self.fitness(), -self._violations()))[0])
-        del self.members[leaves], self._scores[leaves]
+        del self.members[leaves]
+        for resource in self._resources:
+            resource.remove(leaves)
         return leaves != self.capacity
 
-    def shares(self) -> NDArray[np.float64]:
-        """(members, examples) what everyone gets of every example, c_j * s_ij / z_j^alpha."""
-        objectives = [np.stack(column) for column in zip(*self._scores, strict=True)]
-        examples = np.array([scores.shape[1] for scores in objectives])
-        # A unit per example on average; objectives hold what their weights say, large or small.
-        units = self._weights / self._weights.sum() * examples.sum() / np.maximum(examples, 1)
-        return np.concatenate(
-            [unit * self._shares(scores) for unit, scores in zip(units, objectives, strict=True)],
-            axis=1,
-        )
+    def fitness(self) -> Vector:
+        """(members,) what everyone gets of all examples (eq. 5), c_j * s_ij / z_j^alpha summed."""
+        return self._sum(lambda resource: resource.taken())
 
-    def _shares(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
-        gain, capacity = _resources(scores)
-        load = gain.sum(axis=0)
-        shares: NDArray[np.float64] = capacity * gain / np.where(load > 0, load, 1.0) ** self._alpha
-        return shares
+    def mates(self, first: int) -> Vector:
+        """(members,) probabilities of the mate of one parent.
 
-    def fitness(self) -> NDArray[np.float64]:
-        """(members,) sum of a member's shares (eq. 5)."""
-        total: NDArray[np.float64] = self.shares().sum(axis=1)
-        return total
-
-    def mates(self, first: int) -> NDArray[np.float64]:
-        """(members,) probabilities of the mate of one parent, by attraction (eq. 4).
-
-        That is what the mate gets of the examples of which it gets more. Nobody is its own mate,
-        but for a single member.
+        By attraction (eq. 4): what the mate gets more of each example, summed where that is more.
         """
-        shares = self.shares()
-        others = np.arange(len(shares)) != first
+        others = np.arange(len(self.members)) != first
         if not others.any():
             return np.ones(1)
-        pull = np.maximum(shares - shares[first], 0.0).sum(axis=1)
-        if pull.sum() > 0:
-            return _proportions(pull)
-        return _proportions(np.where(others, shares.sum(axis=1), 0.0), others)
-
-    def _violations(self) -> NDArray[np.float64]:
-        return np.array([self._violation(member) for member in self.members])
+        if self._matchmaker:
+            pull = self._sum(lambda resource: resource.beyond(first))
+            if pull.sum() > 0:
+                return _proportions(pull)
+        return _proportions(self.fitness() * others, others)
 
     def draw(self, rng: np.random.Generator) -> tuple[int, int]:
         """Indices of two parents, the first in proportion to its fitness."""
-        everyone, missed = np.arange(len(self.members)), self._violations()
+        missed = self._violations()
         least = missed == missed.min()
-        first = int(rng.choice(everyone, p=_proportions(self.fitness() * least, least)))
-        return first, int(rng.choice(everyone, p=self.mates(first)))
+        first = _drawn(_proportions(self.fitness() * least, least), rng)
+        return first, _drawn(self.mates(first), rng)
+
+    def _sum(self, part: Callable[[_Resource], Vector]) -> Vector:
+        """(members,) over the objectives, which hold what their weights say, large or small.
+
+        An example holds one unit on average.
+        """
+        examples = sum(resource.examples for resource in self._resources)
+        weights = sum(resource.weight for resource in self._resources)
+        total = np.zeros(len(self.members))
+        for resource in self._resources:
+            unit = resource.weight / weights * examples / max(resource.examples, 1)
+            total += unit * part(resource)
+        return total
+
+    def _violations(self) -> Vector:
+        return np.array([self._violation(member) for member in self.members])
 
 
-def _resources(scores: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """What members get out of examples (members, examples), and what examples hold (examples,).
+class _Resource:
+    """The examples of one objective: what members score on them, and what a point is worth.
 
     Right-or-wrong scores are taken as they are, and every example holds one unit. Of others the
     worst of the population is subtracted per example, and an example holds the best that anyone
@@ -115,18 +122,72 @@ def _resources(scores: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArra
     [0, 1] cannot have, are divided by the largest, so that no unit of measurement outweighs
     another objective.
     """
-    if ((scores == 0.0) | (scores == 1.0)).all():
-        return scores, np.ones(scores.shape[1])
-    gain = scores - scores.min(axis=0)
-    gain = gain / max(1.0, float(gain.max()))
-    return gain, gain.max(axis=0)
+
+    def __init__(self, alpha: float, weight: float) -> None:
+        self.weight = weight
+        self._alpha = alpha
+        self._rows: Matrix = np.empty((0, 0))
+        self._graded: list[bool] = []
+        self._known: tuple[Matrix, Vector] | None = None
+
+    @property
+    def examples(self) -> int:
+        """Number of them."""
+        return int(self._rows.shape[1])
+
+    def append(self, row: Vector, *, capacity: int) -> None:
+        """Scores of the next member; there is room for one more than ``capacity``."""
+        if not self._graded:
+            self._rows = np.empty((capacity + 1, len(row)))
+        self._rows[len(self._graded)] = row
+        self._graded.append(not ((row == 0.0) | (row == 1.0)).all())
+        self._known = None
+
+    def remove(self, member: int) -> None:
+        """Forget a member; those after it move up."""
+        last = len(self._graded) - 1
+        self._rows[member:last] = self._rows[member + 1 : last + 1]
+        del self._graded[member]
+        self._known = None
+
+    def taken(self) -> Vector:
+        """(members,) what everyone gets of all examples together."""
+        gains, worth = self._gains_and_worth()
+        total: Vector = gains @ worth
+        return total
+
+    def beyond(self, first: int) -> Vector:
+        """(members,) what everyone gets of the examples of which it gets more than one member."""
+        gains, worth = self._gains_and_worth()
+        if any(self._graded):
+            more: Vector = np.maximum(gains - gains[first], 0.0) @ worth
+        else:
+            more = gains @ (worth * (1.0 - gains[first]))
+        return more
+
+    def _gains_and_worth(self) -> tuple[Matrix, Vector]:
+        """(members, examples) of points and (examples,) c_j / z_j^alpha, what a point gets."""
+        if self._known is None:
+            gains, held = self._rows[: len(self._graded)], np.ones(self.examples)
+            if any(self._graded):
+                gains = gains - gains.min(axis=0)
+                gains /= max(1.0, float(gains.max(initial=0.0)))
+                held = gains.max(axis=0)
+            load = gains.sum(axis=0)
+            load[load == 0] = 1.0
+            self._known = gains, held / (load if self._alpha == 1 else load**self._alpha)
+        return self._known
 
 
-def _proportions(
-    amounts: NDArray[np.float64], among: NDArray[np.bool_] | None = None
-) -> NDArray[np.float64]:
+def _proportions(amounts: Vector, among: NDArray[np.bool_] | None = None) -> Vector:
     """Amounts as probabilities; where all are zero, equal ones ``among`` some (default: all)."""
     if not amounts.sum() > 0:
         amounts = np.ones(len(amounts)) if among is None else among.astype(np.float64)
-    shares: NDArray[np.float64] = amounts / amounts.sum()
+    shares: Vector = amounts / amounts.sum()
     return shares
+
+
+def _drawn(probabilities: Vector, rng: np.random.Generator) -> int:
+    """An index; one without probability is never drawn."""
+    steps = probabilities.cumsum()
+    return int(np.searchsorted(steps, rng.random() * steps[-1], side="right"))

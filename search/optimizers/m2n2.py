@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Generic, Protocol, TypeVar
 
@@ -11,12 +12,20 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from search.archives.niches import NicheArchive
+from search.crossover import Angle
+from search.layout import Module
 from search.lineage import Lineage, Table
 from search.optimizer import Options, RacesOn, Task, needs_genes, optimizers
 from search.optimizers.uniform import SobolPoints
 from search.outcome import Candidate, Origin, Outcome, Score, Scored
 from search.space import Genome
 from search.spec import SearchSpec
+from search.splitting import SplitAt, gene_chromosomes, grid_chromosomes
+
+# A child that was tried before is drawn anew so often.
+_DRAWS = 20
+# Coefficients that are nearer make models that no score tells apart.
+_SAME = 1e-6
 
 
 class M2N2Options(Options):
@@ -26,8 +35,30 @@ class M2N2Options(Options):
     alpha: Annotated[
         float, Field(ge=0, le=10, description="how strongly members compete; 0 is not at all")
     ] = 1.0
+    matchmaker: Annotated[
+        bool, Field(description="draw second parents by attraction; if not, by fitness")
+    ] = True
+    split_points: Annotated[
+        int, Field(ge=0, le=64, description="where a child changes sides; 0 mixes it evenly")
+    ] = 1
+    split_at: Annotated[
+        SplitAt,
+        Field(description="between tensors, between blocks of the space, or anywhere on a grid"),
+    ] = "element"
+    chromosomes: Annotated[
+        tuple[Module, ...],
+        Field(description="modules that are crossed apart from the rest: attention, mlp, norm"),
+    ] = ()
+    angle: Annotated[
+        Angle,
+        Field(description="SLERP's: over the whole chromosome, or in each segment (linear only)"),
+    ] = "whole"
+    warm_up: Annotated[
+        int,
+        Field(ge=0, le=10_000, description="first candidates, made without regard to scores"),
+    ] = 10
     segments: Annotated[
-        int, Field(ge=1, le=4096, description="places where a model may be split (linear only)")
+        int, Field(ge=1, le=4096, description="most places where a chromosome may be split")
     ] = 64
     mutation: Annotated[
         float,
@@ -39,9 +70,17 @@ class M2N2Options(Options):
 class M2N2:
     """Steady-state evolution with resource competition, attraction and split-point crossover.
 
-    With method ``linear`` an individual is a coefficient table over segments of the model and the
+    With method ``linear`` an individual is a coefficient table over cells of the model and the
     crossover is the paper's, exactly: what the spec searches does not matter then. With any other
-    method individuals are genomes.
+    method individuals are genomes. The archive says who is replaced (`NicheArchive`).
+
+    By default as the authors' code: one split point anywhere on the grid, the start included, and
+    one angle for both of its sides (eq. 2 reads as one for each: ``angle: segment``). From the
+    paper's experiments with large models come the warm-up, random merges of the parents, and
+    chromosomes, modules that are crossed apart with split points, a ratio and an angle of their
+    own. Differs from both in that no model is evaluated twice: a child that was tried before, or is
+    being tried, is drawn anew, and after some draws made without the archive, which then holds one
+    and the same model.
     """
 
     name: ClassVar[str] = "m2n2"
@@ -59,16 +98,27 @@ class M2N2:
         )
 
     def ask(
-        self, ordinal: int, rng: np.random.Generator, _pending: Sequence[Candidate] = (), /
+        self, ordinal: int, rng: np.random.Generator, pending: Sequence[Candidate] = (), /
     ) -> Candidate:
-        return self._population.ask(ordinal, rng)
+        return self._population.ask(ordinal, rng, pending)
 
     def tell(self, outcome: Outcome) -> None:
         self._population.tell(outcome)
 
     @staticmethod
-    def problems(spec: SearchSpec, dim: int, options: M2N2Options) -> Mapping[str, str]:  # noqa: ARG004  # any options will do
-        problems = {} if spec.method == "linear" else needs_genes(dim)
+    def problems(spec: SearchSpec, dim: int, options: M2N2Options) -> Mapping[str, str]:
+        problems: dict[str, str] = {}
+        if spec.method != "linear":
+            problems |= needs_genes(dim)
+            if options.angle == "segment":
+                problems["optimizer.angle"] = (
+                    f"genomes of '{spec.method}' are interpolated on a line, which has no angle; "
+                    "remove it, or use method linear"
+                )
+        elif options.split_at == "block" and spec.space.blocks == "model":
+            problems["optimizer.split_at"] = (
+                "the whole model is one block; write space.blocks: {layers: 1}, or split_at: tensor"
+            )
         if len(spec.parents) < 2:
             problems["parents"] = "m2n2 recombines parents; name at least two"
         return problems
@@ -83,11 +133,14 @@ class _Breed(Protocol[Individual]):
     def read(self, candidate: Candidate) -> Individual | None:
         """The individual that a candidate was made from; None when it is none of this breed."""
 
-    def is_founding(self, told: int, members: int) -> bool:
-        """Whether candidates are still made without the archive."""
+    def key(self, individual: Individual) -> bytes:
+        """What is equal for individuals that are one and the same model, but for rounding."""
 
-    def founder(self, ordinal: int, rng: np.random.Generator) -> Candidate:
-        """A candidate that owes nothing to any score."""
+    def is_ready(self, told: int) -> bool:
+        """Whether all that the warm-up waits for was told."""
+
+    def founder(self, ordinal: int, draw: int, rng: np.random.Generator) -> Candidate:
+        """A candidate that owes nothing to any score; another one at each draw."""
 
     def child(
         self, ordinal: int, parents: tuple[Individual, Individual], rng: np.random.Generator
@@ -109,32 +162,61 @@ class _Population(Generic[Individual]):
         self._task = task
         self._breed = breed
         self._told = 0
+        self._tried: set[bytes | None] = set()
+        self._first_child = task.opening + options.warm_up
         self._constraints = task.constraints()
         self._archive: NicheArchive[_Member[Individual]] = NicheArchive(
             options.population,
             alpha=options.alpha,
+            matchmaker=options.matchmaker,
             weights=[objective.weight for objective in task.objectives],
             violation=lambda member: float(self._constraints.violation(member.values)),
         )
 
-    def ask(self, ordinal: int, rng: np.random.Generator) -> Candidate:
-        if self._breed.is_founding(self._told, len(self._archive)):
-            return self._breed.founder(ordinal, rng)
-        a, b = (self._archive.members[i] for i in self._archive.draw(rng))
-        child = self._breed.child(ordinal, (a.individual, b.individual), rng)
-        origin = Origin(child.origin.move, (a.ordinal, b.ordinal), child.origin.detail)
-        return Candidate(ordinal, child.recipe, origin, child.genome)
+    def ask(
+        self, ordinal: int, rng: np.random.Generator, pending: Sequence[Candidate]
+    ) -> Candidate:
+        being_tried = {self._key(candidate) for candidate in pending}
+        for proposed in self._proposals(ordinal, rng):
+            if (key := self._key(proposed)) not in self._tried and key not in being_tried:
+                break
+        return proposed
 
     def tell(self, outcome: Outcome) -> None:
         self._told += 1
         values = self._task.values(outcome)
         self._constraints.learn(outcome.candidate.ordinal, values)
+        self._tried.add(self._key(outcome.candidate))
         if not isinstance(outcome, Scored) or values is None:
             return
         individual = self._breed.read(outcome.candidate)
         if individual is not None:
             scores = [_examples(outcome.scores[o.key]) for o in self._task.objectives]
             self._archive.add(_Member(outcome.candidate.ordinal, individual, values), scores)
+
+    def _proposals(self, ordinal: int, rng: np.random.Generator) -> Iterator[Candidate]:
+        if not self._is_founding(ordinal):
+            for _ in range(_DRAWS):
+                yield self._child(ordinal, rng)
+        for draw in range(_DRAWS):
+            yield self._breed.founder(ordinal, draw, rng)
+
+    def _is_founding(self, ordinal: int) -> bool:
+        return (
+            ordinal < self._first_child
+            or len(self._archive) < 2
+            or not self._breed.is_ready(self._told)
+        )
+
+    def _child(self, ordinal: int, rng: np.random.Generator) -> Candidate:
+        a, b = (self._archive.members[i] for i in self._archive.draw(rng))
+        child = self._breed.child(ordinal, (a.individual, b.individual), rng)
+        origin = Origin(child.origin.move, (a.ordinal, b.ordinal), child.origin.detail)
+        return Candidate(ordinal, child.recipe, origin, child.genome)
+
+    def _key(self, candidate: Candidate) -> bytes | None:
+        individual = self._breed.read(candidate)
+        return None if individual is None else self._breed.key(individual)
 
 
 class _Tables:
@@ -143,18 +225,31 @@ class _Tables:
     def __init__(self, task: Task, options: M2N2Options) -> None:
         if task.geometry is None:
             raise ValueError("m2n2 needs the geometry of the models to merge them linearly")
-        self._lineage = Lineage(task.geometry, task.space.parents, cells=options.segments)
+        cells, self._chromosomes = grid_chromosomes(
+            task.space.layout,
+            task.geometry.boundaries,
+            split_at=options.split_at,
+            blocks=task.space.partition,
+            modules=options.chromosomes,
+            most=options.segments,
+        ).joined()
+        self._lineage = Lineage(task.geometry, task.space.parents, cells)
+        self._options = options
         self._parents = len(task.space.parents)
         self._opening = task.opening
 
     def read(self, candidate: Candidate) -> Table | None:
         return self._lineage.table(candidate.recipe)
 
-    def is_founding(self, told: int, members: int) -> bool:
-        return told < self._opening or members < 2
+    def key(self, individual: Table) -> bytes:
+        return _digest(individual)
 
-    def founder(self, ordinal: int, rng: np.random.Generator) -> Candidate:
-        """A child of two of the user's parents, whose scores are still on their way."""
+    def is_ready(self, told: int) -> bool:
+        """The parents themselves must be known."""
+        return told >= self._opening
+
+    def founder(self, ordinal: int, draw: int, rng: np.random.Generator) -> Candidate:  # noqa: ARG002  # all are random
+        """A child of two of the user's parents, whose scores may still be on their way."""
         i, j = (int(n) for n in rng.choice(self._parents, size=2, replace=False))
         child = self.child(ordinal, (self._lineage.founder(i), self._lineage.founder(j)), rng)
         # The opening measures the base first, then the parents in order.
@@ -164,50 +259,66 @@ class _Tables:
     def child(
         self, ordinal: int, parents: tuple[Table, Table], rng: np.random.Generator
     ) -> Candidate:
-        split, ratio = int(rng.integers(self._lineage.cells)), float(rng.random())
-        table = self._lineage.crossover(*parents, split=split, ratio=ratio)
-        detail = {"split": self._lineage.boundaries[split] / self._lineage.boundaries[-1]}
-        origin = Origin("crossover", detail={**detail, "ratio": ratio})
-        return Candidate(ordinal, self._lineage.recipe(table), origin)
+        crossing = self._chromosomes.cross(
+            rng, split_points=self._options.split_points, angle=self._options.angle
+        )
+        table = self._lineage.crossover(*parents, crossing)
+        return Candidate(
+            ordinal, self._lineage.recipe(table), Origin("crossover", detail=crossing.detail)
+        )
 
 
 class _Genomes:
-    """Points of the space, cut between blocks (between genes where there is one block).
+    """Points of the space, cut between genes.
 
     Differs from the paper in three ways, because points of a space are no weight vectors and
     parents span little of it: linear interpolation for SLERP, noise on the genes of every child,
-    and Sobol' points until half of the population is there.
+    and Sobol' points for the warm-up.
     """
 
     def __init__(self, task: Task, options: M2N2Options) -> None:
         self._task = task
-        self._mutation = options.mutation
-        self._samples = options.population // 2
+        self._options = options
         self._points = SobolPoints(task.space.dim, task.generator(0))
-        blocks = [gene.block for gene in task.space.genes]
-        cuts = [i for i in range(len(blocks)) if i == 0 or blocks[i] != blocks[i - 1]]
-        self._cuts = cuts if len(cuts) > 1 else list(range(len(blocks)))
+        self._chromosomes = gene_chromosomes(
+            task.space,
+            split_at=options.split_at,
+            modules=options.chromosomes,
+            most=options.segments,
+        )
+        # Points of one choice are one model; numbers are told apart as finely as tables are.
+        self._choices = np.array([len(getattr(g, "choices", ())) for g in task.space.genes])
 
     def read(self, candidate: Candidate) -> Genome | None:
         return None if candidate.genome is None else np.array(candidate.genome)
 
-    def is_founding(self, told: int, members: int) -> bool:  # noqa: ARG002  # as the protocol has it
-        return members < max(2, self._samples)
+    def key(self, individual: Genome) -> bytes:
+        chosen = np.minimum(np.floor(individual * self._choices), self._choices - 1)
+        return _digest(np.where(self._choices > 0, chosen, individual))
 
-    def founder(self, ordinal: int, rng: np.random.Generator) -> Candidate:  # noqa: ARG002  # Sobol' points need none
-        return self._task.candidate(
-            ordinal, self._points[ordinal - self._task.opening], Origin("sample")
-        )
+    def is_ready(self, told: int) -> bool:  # noqa: ARG002  # as the protocol has it
+        return True
+
+    def founder(self, ordinal: int, draw: int, rng: np.random.Generator) -> Candidate:
+        dim = self._task.space.dim
+        point = rng.random(dim) if draw else self._points[ordinal - self._task.opening]
+        return self._task.candidate(ordinal, point, Origin("sample"))
 
     def child(
         self, ordinal: int, parents: tuple[Genome, Genome], rng: np.random.Generator
     ) -> Candidate:
-        split, ratio = self._cuts[int(rng.integers(len(self._cuts)))], float(rng.random())
-        ratios = np.where(np.arange(self._task.space.dim) < split, ratio, 1.0 - ratio)
-        noise = self._mutation * rng.standard_normal(self._task.space.dim)
+        crossing = self._chromosomes.cross(
+            rng, split_points=self._options.split_points, angle="whole"
+        )
+        ratios = crossing.interpolation()
+        noise = self._options.mutation * rng.standard_normal(self._task.space.dim)
         genome = np.clip((1.0 - ratios) * parents[0] + ratios * parents[1] + noise, 0.0, 1.0)
-        detail = {"split": split / self._task.space.dim, "ratio": ratio}
-        return self._task.candidate(ordinal, genome, Origin("crossover", detail=detail))
+        return self._task.candidate(ordinal, genome, Origin("crossover", detail=crossing.detail))
+
+
+def _digest(individual: NDArray[np.float64]) -> bytes:
+    numbers = np.rint(individual / _SAME).astype(np.int64)
+    return hashlib.blake2b(numbers.tobytes(), digest_size=16).digest()
 
 
 def _examples(score: Score) -> NDArray[np.float64]:

@@ -81,3 +81,21 @@ def test_racing_is_simulated_and_told_in_a_table(capfd: pytest.CaptureFixture[st
     table = capfd.readouterr().out.splitlines()
     assert len(table) == 2 + 6
     assert all("most 20,000" in line or "most 19," in line for line in table[2:])
+
+
+def test_the_digits_experiment_is_repeated(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["bench", "m2n2", "--seeds", "1", "--steps", "30"])
+    assert left.value.code == 0
+    printed = capfd.readouterr().out
+    for line in ("| from scratch ", "| from two specialists ", "| no split point "):
+        assert line in printed
+    assert "The best single merge of the two specialists has 57." in printed
+
+
+def test_the_digits_experiment_is_told_run_by_run(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["bench", "m2n2", "--seeds", "1", "--steps", "10", "--json"])
+    runs = json.loads(capfd.readouterr().out)["runs"]
+    assert len({(run["variant"], run["start"], run["seed"]) for run in runs}) == len(runs) == 10
+    assert all(0 < run["test"]["10"] < 1 for run in runs)

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
+from search.crossover import Angle, Chromosomes, Crossing
 from search.geometry import Geometry
 from search.layout import Segments
 from search.lineage import Lineage, Table
@@ -31,6 +30,12 @@ def materialized(lineage: Lineage, table: Table, models: Vectors) -> NDArray[np.
     """The vector that a table stands for."""
     per_element = np.repeat(table, np.diff(lineage.boundaries), axis=0)
     return np.asarray((per_element.T * models).sum(axis=0))
+
+
+def halves(cells: int, split: int, ratio: float, angle: Angle = "whole") -> Crossing:
+    """One split point: the ratio before a cell, one minus the ratio from there on."""
+    segment = (np.arange(cells) >= split).astype(np.intp)
+    return Crossing(segment, (ratio, 1 - ratio), (0, 0) if angle == "whole" else (0, 1), {})
 
 
 def crossed(
@@ -55,8 +60,9 @@ def test_crossover_agrees_with_the_authors_code(ratio: float, split: int) -> Non
     name = f"m2n2_crossover_v{ratio}_s{split}.safetensors"
     expected = load_file(ORACLES / "expected" / name)["child"]
     models = np.stack((np.zeros(300), given_["x"], given_["y"])).astype(np.float64)
-    lineage = Lineage(geometry(models, tuple(range(301))), ("x", "y"), cells=300)
-    child = lineage.crossover(lineage.founder(0), lineage.founder(1), split=split, ratio=ratio)
+    lineage = Lineage(geometry(models, tuple(range(301))), ("x", "y"))
+    crossing = halves(300, split, ratio)
+    child = lineage.crossover(lineage.founder(0), lineage.founder(1), crossing)
     np.testing.assert_allclose(materialized(lineage, child, models), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -71,14 +77,14 @@ def test_300_generations_equal_vector_arithmetic(near: bool) -> None:
     if near:
         models[1:] = models[0] + 0.1 * models[1:]
     boundaries = (0, *sorted(rng.choice(np.arange(1, 900), size=99, replace=False).tolist()), 900)
-    lineage = Lineage(geometry(models, boundaries), ("a", "b", "c"), cells=100)
+    lineage = Lineage(geometry(models, boundaries), ("a", "b", "c"))
     tables = [lineage.founder(i) for i in range(3)]
     vectors = [models[i + 1] for i in range(3)]
     worst = 0.0
     for _ in range(300):
         i, j = rng.choice(len(tables), size=2, replace=False)
         split, ratio = int(rng.integers(lineage.cells)), float(rng.random())
-        child = lineage.crossover(tables[i], tables[j], split=split, ratio=ratio)
+        child = lineage.crossover(tables[i], tables[j], halves(100, split, ratio))
         back = lineage.table(lineage.recipe(child))
         assert back is not None
         assert (back == child).all()
@@ -89,17 +95,60 @@ def test_300_generations_equal_vector_arithmetic(near: bool) -> None:
     assert worst < 1e-12
 
 
-def test_an_angle_per_side_would_not_pass() -> None:
-    """The control of the test above: the other reading of eq. 2 gives another child."""
+@pytest.mark.parametrize("angle", ["whole", "segment"])
+def test_chromosomes_and_several_splits_equal_vector_arithmetic(angle: Angle) -> None:
+    """As above, with an angle of their own for the elements of every span."""
+    rng = np.random.default_rng(6)
+    models = rng.standard_normal((3, 400))
+    lineage = Lineage(geometry(models, tuple(range(0, 401, 8))), ("a", "b"))
+    names = ["attention" if cell % 7 < 3 else "rest" for cell in range(50)]
+    chromosomes = Chromosomes.of(names, np.arange(50), np.full(50, 8.0), most=50)
+    tables, vectors = [lineage.founder(0), lineage.founder(1)], [models[1], models[2]]
+    worst = 0.0
+    for _ in range(100):
+        i, j = rng.choice(len(tables), size=2, replace=False)
+        crossing = chromosomes.cross(rng, split_points=2, angle=angle)
+        child = lineage.crossover(tables[i], tables[j], crossing)
+        segment = np.repeat(crossing.segment, 8)
+        span = np.array(crossing.spans)[segment]
+        vector = np.zeros(400)
+        for number, ratio in enumerate(crossing.ratios):
+            along, mine = span == crossing.spans[number], segment == number
+            ends = np.where(along, vectors[i], 0), np.where(along, vectors[j], 0)
+            vector += np.where(mine, crossed(*ends, 400, ratio) if mine.any() else 0, 0)
+        worst = max(worst, float(np.abs(materialized(lineage, child, models) - vector).max()))
+        tables, vectors = [*tables, child][-10:], [*vectors, vector][-10:]
+    assert worst < 1e-11
+
+
+def test_an_angle_for_each_side_is_the_other_reading_of_the_formula() -> None:
+    """The child of explicit vectors, side by side; with one angle for both it is another."""
     rng = np.random.default_rng(5)
-    x, y = rng.standard_normal((2, 40))
-    per_side = np.concatenate((crossed(x[:9], y[:9], 9, 0.3), crossed(x[9:], y[9:], 0, 0.3)))
-    assert np.abs(per_side - crossed(x, y, 9, 0.3)).max() > 1e-3
+    models = rng.standard_normal((3, 40))
+    lineage = Lineage(geometry(models, tuple(range(41))), ("x", "y"))
+    _, x, y = models
+    a, b = lineage.founder(0), lineage.founder(1)
+    expected = np.concatenate((crossed(x[:9], y[:9], 9, 0.3), crossed(x[9:], y[9:], 0, 0.3)))
+    child = lineage.crossover(a, b, halves(40, 9, 0.3, "segment"))
+    np.testing.assert_allclose(materialized(lineage, child, models), expected, rtol=1e-12)
+    whole = materialized(lineage, lineage.crossover(a, b, halves(40, 9, 0.3)), models)
+    assert np.abs(whole - expected).max() > 1e-3
 
 
-def small(cells: int = 100) -> Lineage:
+def test_where_parents_are_the_same_the_child_is_no_further_segment() -> None:
+    """Ratios of both sides add up to one, and the sums differ by rounding."""
+    lineage = small()
+    table = lineage.founder(0)
+    table[:] = (0.0, 0.1, 0.7)
+    for ratio in np.random.default_rng(0).random(50).tolist():
+        child = lineage.crossover(table, table.copy(), halves(lineage.cells, 2, ratio))
+        assert len(lineage.recipe(child).blocks) == 1
+        np.testing.assert_allclose(child, table, rtol=1e-14)
+
+
+def small() -> Lineage:
     models = np.random.default_rng(0).standard_normal((3, 10))
-    return Lineage(geometry(models, (0, 2, 4, 6, 8, 10)), ("a", "b"), cells=cells)
+    return Lineage(geometry(models, (0, 2, 4, 6, 8, 10)), ("a", "b"))
 
 
 def test_equal_neighbours_are_one_segment() -> None:
@@ -174,26 +223,20 @@ def test_what_is_not_made_of_cells_has_no_table(recipe: Recipe) -> None:
 def test_a_geometry_of_other_models_is_refused() -> None:
     gram = geometry(np.ones((3, 4)), (0, 2, 4))
     with pytest.raises(ValueError, match="of 2 parents, not of 3"):
-        Lineage(gram, ("a", "b", "c"), cells=4)
+        Lineage(gram, ("a", "b", "c"))
 
 
 def test_models_without_length_are_mixed_on_a_line() -> None:
-    lineage = Lineage(geometry(np.zeros((3, 4)), (0, 2, 4)), ("a", "b"), cells=4)
-    child = lineage.crossover(lineage.founder(0), lineage.founder(1), split=1, ratio=0.25)
+    lineage = Lineage(geometry(np.zeros((3, 4)), (0, 2, 4)), ("a", "b"))
+    child = lineage.crossover(lineage.founder(0), lineage.founder(1), halves(2, 1, 0.25))
     np.testing.assert_array_equal(child, [[0, 0.75, 0.25], [0, 0.25, 0.75]])
 
 
-@given(st.sets(st.integers(1, 999), max_size=60), st.integers(1, 40))
-def test_kept_cells_are_even_and_carry_the_whole_geometry(inner: set[int], cells: int) -> None:
-    boundaries = (0, *sorted(inner), 1000)
-    models = np.random.default_rng(1).standard_normal((2, 1000))
-    measured = geometry(models, boundaries)
-    lineage = Lineage(measured, ("a",), cells=cells)
-    assert 1 <= lineage.cells <= cells
-    assert (lineage.boundaries[0], lineage.boundaries[-1]) == (0, 1000)
-    assert set(lineage.boundaries) <= set(boundaries)
-    assert list(lineage.boundaries) == sorted(set(lineage.boundaries))
-    if len(boundaries) - 1 <= cells:
-        assert lineage.boundaries == boundaries
-    longest = max(np.diff(lineage.boundaries))
-    assert longest <= 1000 / cells + max(np.diff(boundaries)) + 1
+def test_cells_that_are_joined_carry_the_whole_geometry() -> None:
+    models = np.random.default_rng(1).standard_normal((3, 10))
+    measured = geometry(models, (0, 1, 4, 6, 9, 10))
+    lineage = Lineage(measured, ("a", "b"), np.array([0, 2, 3]))
+    assert lineage.boundaries == (0, 4, 6, 10)
+    child = lineage.crossover(lineage.founder(0), lineage.founder(1), halves(3, 1, 0.3))
+    expected = crossed(models[1], models[2], 4, 0.3)
+    np.testing.assert_allclose(materialized(lineage, child, models), expected, rtol=1e-12)

@@ -29,8 +29,10 @@ GRADED = arrays(
 )
 
 
-def filled(scores: Matrix, *, capacity: int = 100, alpha: float = 1.0) -> NicheArchive[int]:
-    archive: NicheArchive[int] = NicheArchive(capacity, alpha=alpha)
+def filled(
+    scores: Matrix, *, capacity: int = 100, alpha: float = 1.0, matchmaker: bool = True
+) -> NicheArchive[int]:
+    archive: NicheArchive[int] = NicheArchive(capacity, alpha=alpha, matchmaker=matchmaker)
     for index, row in enumerate(scores):
         archive.add(index, [row])
     return archive
@@ -126,6 +128,36 @@ def test_nobody_mates_with_itself(scores: Matrix) -> None:
 def test_where_nobody_is_better_at_anything_fitness_decides() -> None:
     archive = filled(np.array([[1.0, 1.0, 1.0], [1.0, 1.0, 0.0], [1.0, 0.0, 0.0]]), alpha=0.0)
     np.testing.assert_allclose(archive.mates(0), [0, 2 / 3, 1 / 3])
+
+
+@given(RIGHT_OR_WRONG | GRADED, st.floats(0, 3))
+@settings(deadline=None)
+def test_attraction_is_what_a_mate_gets_more_of_each_example(scores: Matrix, alpha: float) -> None:
+    """Equation 4, element by element; shares as in the two tests above."""
+    right_or_wrong = np.isin(scores, (0.0, 1.0)).all()
+    gains = scores if right_or_wrong else scores - scores.min(axis=0)
+    gains = gains / max(1.0, gains.max())
+    held = np.ones(len(scores.T)) if right_or_wrong else gains.max(axis=0)
+    shares = np.zeros_like(gains)
+    for j, column in enumerate(gains.T):
+        shares[:, j] = held[j] * column / (column.sum() or 1.0) ** alpha
+    archive = filled(scores, alpha=alpha)
+    for first in range(len(scores)):
+        pull = np.array([sum(max(gap, 0) for gap in mine - shares[first]) for mine in shares])
+        if pull.sum() > 1e-12:
+            np.testing.assert_allclose(archive.mates(first), pull / pull.sum(), atol=1e-9)
+
+
+def test_without_matchmaker_mates_are_drawn_by_fitness() -> None:
+    scores = np.array([[1.0, 1.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    archive = filled(scores, matchmaker=False)
+    np.testing.assert_allclose(archive.fitness(), [1.5, 0.5, 1.0])
+    np.testing.assert_allclose(archive.mates(0), [0, 1 / 3, 2 / 3])
+
+
+def test_identical_members_do_not_attract_each_other() -> None:
+    archive = filled(np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
+    np.testing.assert_allclose(archive.mates(0), [0, 0, 1])
 
 
 def test_a_single_member_mates_with_itself() -> None:

@@ -42,22 +42,28 @@ class Setup:
     objectives: int = 3
     parallel: int = 1
     seed: int = 0
-    shared: bool = False
-    """Whether all blocks have their values together."""
     options: dict[str, Any] = field(default_factory=dict)
     bounds: dict[str, Any] = field(default_factory=dict)
     """Of the first objective: ``at_least`` and ``at_most``."""
+    tensors: tuple[str, ...] = ("w",)
+    """What tensors are called within layers, in turns."""
+    partition: Any = "tensor"
+    """``space.blocks``; ``blocks`` counts tensors."""
+    searched: dict[str, Any] = field(default_factory=lambda: {"low": 0.0, "high": 1.0})
 
     @cached_property
     def layout(self) -> Layout:
         tensors = [
-            Tensor(name=f"layers.{i}.w", shape=(8,), dtype="F32") for i in range(self.blocks)
+            Tensor(
+                name=f"layers.{i}.{self.tensors[i % len(self.tensors)]}", shape=(8,), dtype="F32"
+            )
+            for i in range(self.blocks)
         ]
         return Layout.of(tensors)
 
     @cached_property
     def spec(self) -> SearchSpec:
-        searched = {"low": 0.0, "high": 1.0}
+        searched = self.searched
         return parse_spec(
             {
                 "name": "analytic",
@@ -65,7 +71,7 @@ class Setup:
                 "parents": [{"name": f"p{i}", "path": f"p{i}"} for i in range(self.parents)],
                 "method": self.method,
                 "space": {
-                    "blocks": "tensor" if self.blocks and not self.shared else "model",
+                    "blocks": self.partition if self.blocks else "model",
                     "parameters": {"weight": searched} if self.blocks else {"scale": searched},
                 },
                 "objectives": [
@@ -130,7 +136,7 @@ def _features(setup: Setup, candidate: Candidate) -> NDArray[np.float64]:
     if candidate.genome is not None:
         return np.array(candidate.genome)
     if candidate.recipe.method == "linear" and setup.method == "linear":
-        lineage = Lineage(setup.geometry, setup.space.parents, cells=1000)
+        lineage = Lineage(setup.geometry, setup.space.parents)
         table = lineage.table(candidate.recipe)
         assert table is not None
         return table[:, 1:].ravel()

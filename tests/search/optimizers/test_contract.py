@@ -182,7 +182,7 @@ def test_what_an_earlier_search_measured_is_learned_from(setup: Setup) -> None:
     """A search of one weight per parent goes on with three; its evaluations are its opening."""
     if setup.method == "linear":
         return
-    small = replace(setup, shared=True, parallel=2)
+    small = replace(setup, partition="model", parallel=2)
     earlier = search(small, 30).outcomes
     setup = replace(setup, parallel=2)
     told = [Kept("0123", o.candidate.ordinal, o.candidate.recipe) for o in earlier]
