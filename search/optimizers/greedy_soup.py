@@ -55,9 +55,9 @@ class GreedySoup:
         else:
             flying = {found for one in pending if (found := self._soup(one)) is not None}
             soup, move = self._neighbour(flying, rng), "exchange"
-        detail = {name: float(n) for name, n in zip(self._parents, soup, strict=True)}
         genome = weighted(self._task.space, np.array(soup) / sum(soup))
-        return self._task.candidate(ordinal, genome, Origin(move, detail=detail))
+        copies = " ".join(map(str, soup))
+        return self._task.candidate(ordinal, genome, Origin(move, detail={"copies": copies}))
 
     def tell(self, outcome: Outcome) -> None:
         values, soup = self._merits.learn(outcome), self._soup(outcome.candidate)
@@ -112,7 +112,7 @@ class GreedySoup:
         detail, count = candidate.origin.detail, len(self._parents)
         match candidate.origin.move:
             case "add" | "exchange":
-                return tuple(int(float(detail[name])) for name in self._parents)
+                return tuple(map(int, str(detail["copies"]).split()))
             case "parent":
                 return tuple(int(name == detail["name"]) for name in self._parents)
             case "average":

@@ -50,7 +50,7 @@ def greedy() -> list[tuple[int, ...]]:
 
 
 def contents(candidates: list[Candidate]) -> list[tuple[int, ...]]:
-    return [tuple(int(c.origin.detail[f"p{i}"]) for i in range(5)) for c in candidates]
+    return [tuple(map(int, str(c.origin.detail["copies"]).split())) for c in candidates]
 
 
 def test_it_tries_what_the_paper_tries() -> None:
