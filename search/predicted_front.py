@@ -37,6 +37,7 @@ Vector = NDArray[np.float64]
 _MOST_OBJECTIVES_FOR_HYPERVOLUME = 4
 # Genomes nearer than this are one and the same model for all that scores can tell.
 _SAME = 1e-3
+_MOST_NAMED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,29 +164,32 @@ class PredictedFront:
 
         What must be reached, where that is known. Else a tenth of the baselines' span below the
         worse of base and average, rather than below the worst parent: what a specialist gives up
-        for its own task is known already. Where nothing predicted lies above that, the worst
-        parent's after all. Never below what the constraints demand.
+        for its own task is known already. Of these the first that anything predicted lies above;
+        the worst parent's, where nothing does. Never below what the constraints demand.
         """
-        if self._task.floor is not None:
-            return np.maximum(self._task.floor, self._constraints.low)
         points = np.stack([values for _, values in self._baselines] or self._values)
         shared = [values for move, values in self._baselines if move in ("base", "average")]
         worst = reference_point(points)
         near: Vector = np.min(shared or points, axis=0) - (points.min(axis=0) - worst)
-        reference = near if (predicted > near).all(axis=1).any() else worst
-        return np.maximum(reference, self._constraints.low)
+        wanted = [near] if self._task.floor is None else [self._task.floor, near]
+        reached = (r for r in wanted if (predicted > r).all(axis=1).any())
+        return np.maximum(next(reached, worst), self._constraints.low)
 
 
 def quality(surrogates: tuple[Surrogate, ...], values: Matrix, task: Task) -> str:
-    """Left-out error and R2 of surrogates of (n, objectives) scores, in words."""
-    parts = []
-    for objective, surrogate, metric in zip(task.objectives, surrogates, values.T, strict=True):
-        r2 = left_out_r2(metric, surrogate.left_out)
-        share = "all scores alike" if isnan(r2) else f"R² {r2:.2f}"
-        error = left_out_error(metric, surrogate.left_out)
-        parts.append(f"{error:.2g} in {objective.key} ({share})")
+    """Left-out error and R2 of surrogates of (n, objectives) scores, in words; the worst three."""
+    found = [
+        (left_out_r2(metric, s.left_out), left_out_error(metric, s.left_out), objective.key)
+        for objective, s, metric in zip(task.objectives, surrogates, values.T, strict=True)
+    ]
+    worst = sorted(found, key=lambda one: np.inf if isnan(one[0]) else one[0])[:_MOST_NAMED]
+    parts = [
+        f"{error:.2g} in {key} ({'all scores alike' if isnan(r2) else f'R² {r2:.2f}'})"
+        for r2, error, key in worst
+    ]
+    rest = len(found) - len(parts)
     return f"each of {len(values)} outcomes predicted from the others, they err by " + ", ".join(
-        parts
+        [*parts, *([f"less in {rest} more"] if rest else [])]
     )
 
 
