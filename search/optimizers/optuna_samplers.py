@@ -172,11 +172,17 @@ class _Memory(Protocol):
     def ask(self, index: int, rng: np.random.Generator, waiting: Sequence[Candidate]) -> Genome:
         """What the sampler proposes, as the optimizer's own candidate of this index."""
 
+    def status(self) -> str:
+        """What the sampler is shown, in a sentence."""
+
 
 class _Recent:
     """So many outcomes: the front and the newest. What leaves is the oldest that no front holds."""
 
-    def __init__(self, studies: _Studies, most: int, sampler: Callable[[int], BaseSampler]) -> None:
+    def __init__(
+        self, name: str, studies: _Studies, most: int, sampler: Callable[[int], BaseSampler]
+    ) -> None:
+        self._name = name
         self._studies = studies
         self._most = most
         self._sampler = sampler
@@ -200,6 +206,10 @@ class _Recent:
         trials = studies.complete(self._known) + studies.running(flying)
         study = studies.study(self._sampler(_seed(rng)), trials)
         return _asked(study, studies.genes)
+
+    def status(self) -> str:
+        which = "all that are known" if len(self._known) < self._most else "the front, the newest"
+        return f"Optuna's {self._name} learns from {len(self._known)} outcomes: {which}."
 
 
 class _Generations:
@@ -244,6 +254,12 @@ class _Generations:
         study.add_trial(optuna.create_trial(state=TrialState.WAITING, system_attrs=attributes))
         return _asked(study, self._studies.genes)
 
+    def status(self) -> str:
+        return (
+            f"Generation {self._generation + 1} of Optuna's sampler: {len(self._members)} of "
+            f"{self._population} members are scored."
+        )
+
     def _study(self, sampler: NSGAIISampler | NSGAIIISampler) -> Study:
         """Parents, then members, under the names by which the sampler looks for them."""
         name = type(sampler).__name__
@@ -275,6 +291,9 @@ class _Sequence:
     def ask(self, index: int, rng: np.random.Generator, waiting: Sequence[Candidate]) -> Genome:  # noqa: ARG002  # as the protocol has it
         study = self._studies.study(self._sampler.at(index), ())
         return _asked(study, self._studies.genes)
+
+    def status(self) -> str:
+        return "Takes one point of Optuna's sequence after the other, whatever the scores."
 
 
 class QMCPoints(QMCSampler):
@@ -348,6 +367,10 @@ class _Sampling:
             unknown = np.full(len(self._task.objectives), np.nan)
             self._memory.learn(_Known(genome, unknown if values is None else values))
 
+    def status(self) -> str:
+        """What it is at, in a sentence."""
+        return self._memory.status()
+
 
 @dataclass(frozen=True, slots=True)
 class OptunaOptimizer:
@@ -379,6 +402,7 @@ class OptunaOptimizer:
 
 def _tpe(task: Task, studies: _Studies, options: TPEOptions) -> _Memory:  # noqa: ARG001  # as all of them
     return _Recent(
+        "TPE",
         studies,
         _TPE_SEES,
         lambda seed: TPESampler(
@@ -389,7 +413,10 @@ def _tpe(task: Task, studies: _Studies, options: TPEOptions) -> _Memory:  # noqa
 
 def _gp(task: Task, studies: _Studies, options: GPOptions) -> _Memory:  # noqa: ARG001  # as all of them
     return _Recent(
-        studies, _GP_SEES, lambda seed: GPSampler(seed=seed, n_startup_trials=options.startup)
+        "Gaussian processes",
+        studies,
+        _GP_SEES,
+        lambda seed: GPSampler(seed=seed, n_startup_trials=options.startup),
     )
 
 
