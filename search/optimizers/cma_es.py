@@ -119,10 +119,6 @@ class CMAES:
         if len(self._generation) == self._strategy.popsize:
             self._advance()
 
-    @staticmethod
-    def problems(spec: SearchSpec, dim: int, options: CMAESOptions) -> Mapping[str, str]:  # noqa: ARG004  # only genes matter
-        return needs_genes(dim)
-
     def status(self) -> str:
         """What it is at, in a sentence."""
         es = self._strategy
@@ -132,6 +128,10 @@ class CMAES:
             f"Generation {es.countiter} of {es.popsize} candidates, step {es.sigma:.3f} of a "
             f"gene's range, {kind}{again}."
         )
+
+    @staticmethod
+    def problems(spec: SearchSpec, dim: int, options: CMAESOptions) -> Mapping[str, str]:  # noqa: ARG004  # only genes matter
+        return needs_genes(dim)
 
     def _open(self) -> None:
         """Start anew: now it is known in which units to compare, and which genome is the best."""

@@ -61,10 +61,10 @@ class MAP:
     def tell(self, outcome: Outcome) -> None:
         self._front.learn(outcome)
 
-    @staticmethod
-    def problems(spec: SearchSpec, dim: int, options: MAPOptions) -> Mapping[str, str]:  # noqa: ARG004  # only genes matter
-        return needs_genes(dim)
-
     def status(self) -> str:
         """What it is at, in a sentence."""
         return f"Looks where quadratics predict the front; {self._front.quality()}."
+
+    @staticmethod
+    def problems(spec: SearchSpec, dim: int, options: MAPOptions) -> Mapping[str, str]:  # noqa: ARG004  # only genes matter
+        return needs_genes(dim)
