@@ -10,7 +10,7 @@ from api.store import Search
 from evals.suite import Draw, Split, Suite
 from search.geometry import Geometry
 from search.method import MethodDeclaration
-from search.optimizer import OptimizerClass, Task, optimizers
+from search.optimizer import Optimizer, OptimizerClass, Task, optimizers
 from search.problems import Invalid, Problem
 from search.racing import Racing
 from search.registry import UnknownName
@@ -56,12 +56,13 @@ def build_run(
         geometry=geometry,
         directions=search.submission.directions,
     )
+    chosen = optimizer(task, options)
     return SearchRun(
         start,
-        optimizer(task, options),
+        chosen,
         parallel=spec.budget.parallel,
         seed=spec.seed,
-        racing=_racing(task, spec, optimizer),
+        racing=_racing(task, spec, chosen),
         stagnation=_stagnation(task, spec),
     )
 
@@ -78,7 +79,7 @@ def _stagnation(task: Task, spec: SearchSpec) -> Stagnation | None:
     )
 
 
-def _racing(task: Task, spec: SearchSpec, optimizer: OptimizerClass) -> Racing | None:
+def _racing(task: Task, spec: SearchSpec, optimizer: Optimizer) -> Racing | None:
     if spec.racing == 0 or optimizer.races_on == "nothing":
         return None
     weights = {objective.key: objective.weight for objective in spec.objectives}

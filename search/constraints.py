@@ -42,12 +42,19 @@ class Constraints:
         objectives: with their bounds, which are in the metric's own sign.
         directions: objective key -> whether higher is better; it is where this is silent.
         parents: number of parents; the base has ordinal 0, and they follow it.
+        floor: (objectives,) what must be reached besides; None where nothing must.
     """
 
     def __init__(
-        self, objectives: Sequence[Objective], directions: Mapping[str, bool], parents: int
+        self,
+        objectives: Sequence[Objective],
+        directions: Mapping[str, bool],
+        parents: int,
+        *,
+        floor: Vector | None = None,
     ) -> None:
         self._count = len(objectives)
+        self._floor = np.full(self._count, -np.inf) if floor is None else floor
         self._parents = parents
         self._seen: dict[int, Vector | None] = {}
         self._limits = [
@@ -61,7 +68,7 @@ class Constraints:
 
     def __bool__(self) -> bool:
         """Whether there are any."""
-        return bool(self._limits)
+        return bool(self._limits) or bool(np.isfinite(self._floor).any())
 
     @property
     def is_settled(self) -> bool:
@@ -87,6 +94,17 @@ class Constraints:
     def high(self) -> Vector:
         """(objectives,) what must not be exceeded; infinity likewise."""
         return self._high
+
+    def excess(self, points: ArrayLike) -> NDArray[np.float64]:
+        """(..., bounds) by how much (..., objectives) points miss each known bound, with a sign.
+
+        In the units of the violation; not above 0 where a bound is held.
+        """
+        values = np.asarray(points, dtype=np.float64)
+        missed = np.concatenate((self._low - values, values - self._high), axis=-1)
+        known = np.isfinite(np.concatenate((self._low, self._high)))
+        found = (missed / np.tile(self._unit, 2))[..., known]
+        return np.where(found > _ROUNDING, found, np.minimum(found, 0.0))
 
     def violation(self, points: ArrayLike) -> NDArray[np.float64]:
         """(...) by how much (..., objectives) points miss the bounds; 0 where they hold all.
@@ -116,7 +134,7 @@ class Constraints:
     def _resolve(self) -> None:
         points = [values for values in self._seen.values() if values is not None]
         self._unit = span(np.reshape(points, (-1, self._count)))
-        self._low = np.full(self._count, -np.inf)
+        self._low = self._floor.copy()
         self._high = np.full(self._count, np.inf)
         for limit in self._limits:
             value = self._value(limit)

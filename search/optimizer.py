@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +56,11 @@ class Task:
         """What candidates must hold; whoever asks for it lets it learn from every outcome."""
         return Constraints(self.objectives, self.directions, len(self.space.parents))
 
+    def demands(self) -> Constraints:
+        """The constraints and the floor: for an optimizer that knows no other use of a floor."""
+        parents = len(self.space.parents)
+        return Constraints(self.objectives, self.directions, parents, floor=self.floor)
+
     def values(self, outcome: Outcome) -> NDArray[np.float64] | None:
         """(objectives,) finite scores, or None where there is nothing to learn from."""
         if not isinstance(outcome, Scored):
@@ -71,6 +76,11 @@ class Task:
         """The candidate at a point of the space."""
         return Candidate(ordinal, self.space.decode(genome), origin, tuple(genome.tolist()))
 
+    def genomes(self, candidates: Sequence[Candidate]) -> NDArray[np.float64]:
+        """(n, dim) those of candidates that have one."""
+        found = [candidate.genome for candidate in candidates if candidate.genome is not None]
+        return np.reshape(found, (-1, self.space.dim)).astype(np.float64)
+
     def generator(self, *key: int) -> np.random.Generator:
         """Randomness that belongs to the search and not to one candidate; differs by ``key``."""
         return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key))
@@ -79,10 +89,6 @@ class Task:
 class Optimizer(Protocol):
     """A search strategy.
 
-    ``races_on`` says who may leave early: on the front whoever is behind in every objective, on
-    preference whoever is behind in their weighted mean, and nobody where candidates are compared
-    example by example.
-
     ``ask`` is a pure function of what was told, the ordinal, the generator and the candidates that
     were proposed since: asking twice gives the same candidate, not asking changes nothing. ``tell``
     receives every outcome once, in ordinal order, including those of the opening. An infeasible
@@ -90,12 +96,13 @@ class Optimizer(Protocol):
     below every one that does not.
     """
 
-    name: ClassVar[str]
-    summary: ClassVar[str]
-    source: ClassVar[str]
-    options: ClassVar[type[Options]]
-    needs_geometry: ClassVar[bool]
-    races_on: ClassVar[RacesOn]
+    @property
+    def races_on(self) -> RacesOn:
+        """Who may leave early.
+
+        On the front whoever is behind in every objective, on preference whoever is behind in their
+        weighted mean, and nobody where candidates are compared example by example.
+        """
 
     def ask(
         self, ordinal: int, rng: np.random.Generator, pending: Sequence[Candidate] = (), /
@@ -118,20 +125,32 @@ class Foresighted(Protocol):
 
 
 class OptimizerClass(Protocol):
-    """An optimizer before it has something to work on."""
+    """An optimizer before it has something to work on: a class, or what stands for several."""
 
-    name: str
-    summary: str
-    source: str
-    options: type[Options]
-    needs_geometry: bool
-    races_on: RacesOn
+    @property
+    def name(self) -> str:
+        """As written in a spec."""
+
+    @property
+    def summary(self) -> str:
+        """What it does, in a sentence."""
+
+    @property
+    def source(self) -> str:
+        """Where it comes from."""
+
+    @property
+    def options(self) -> type[Options]:
+        """What may stand beside its name."""
+
+    @property
+    def needs_geometry(self) -> bool:
+        """Whether its task has the geometry of the models."""
 
     def __call__(self, task: Task, options: Any, /) -> Optimizer:
         """Set to work; ``options`` is an instance of the class's own ``options``."""
 
-    @staticmethod
-    def problems(spec: SearchSpec, dim: int, options: Any, /) -> Mapping[str, str]:
+    def problems(self, spec: SearchSpec, dim: int, options: Any, /) -> Mapping[str, str]:
         """Field -> message for what this optimizer cannot do with a spec of ``dim`` genes."""
 
 

@@ -95,6 +95,7 @@ class Surrogate:
         coefficients: (features,).
         error: root mean square of the errors on the link's scale, each observation predicted from
             the others; observations count by their precision.
+        left_out: (n,) the metric of each observation, predicted from the others.
     """
 
     shape: Shape
@@ -102,12 +103,27 @@ class Surrogate:
     intercept: float
     coefficients: Vector
     error: float
+    left_out: Vector
 
     def __call__(self, genomes: Matrix) -> Vector:
         """(n,) predicted metric at (n, dim) genomes."""
         return self.link.to_metric(
             self.intercept + self.shape.features(genomes) @ self.coefficients
         )
+
+
+def left_out_error(metric: Vector, left_out: Vector) -> float:
+    """Root mean square of (n,) metrics less what others predict of them, in the metric's unit."""
+    return float(np.sqrt(np.mean((metric - left_out) ** 2)))
+
+
+def left_out_r2(metric: Vector, left_out: Vector) -> float:
+    """The share of the variance of (n,) metrics that others predict; negative where none.
+
+    NaN of metrics that are all the same.
+    """
+    variance = float(np.var(metric))
+    return 1.0 - left_out_error(metric, left_out) ** 2 / variance if variance > 0 else np.nan
 
 
 def fit(genomes: Matrix, metric: Vector, link: Link, shapes: Sequence[Shape]) -> Surrogate:
@@ -145,7 +161,9 @@ def _ridge(shape: Shape, genomes: Matrix, metric: Vector, link: Link) -> Surroga
     best = int(np.argmin(errors))
     coefficients = axes.T @ (s / (s**2 + _RIDGES[best]) * along)
     intercept = level - float(centre @ coefficients)
-    return Surrogate(shape, link, intercept, coefficients, float(np.sqrt(errors[best])))
+    predicted = link.to_metric(target - left_out[best] / root)
+    error = float(np.sqrt(errors[best]))
+    return Surrogate(shape, link, intercept, coefficients, error, predicted)
 
 
 def shapes_for(groups: Sequence[Sequence[int]], points: int) -> tuple[Shape, ...]:

@@ -34,6 +34,8 @@ export const candidate = (id, ordinal) => call(`${at(id)}/candidates/${ordinal}`
 export const comparison = (id, ordinal, baseline, split) =>
   call(`${at(id)}/candidates/${ordinal}/comparison${query({ baseline, split })}`);
 export const front = (id, keys) => call(`${at(id)}/front${query({ objectives: keys.join(",") })}`);
+/** The candidate that weights pick: `key=weight`, by comma. */
+export const best = (id, weights) => call(`${at(id)}/best${query({ weights })}`);
 export const command = (id, body) => post(`${at(id)}/commands`, body);
 /** `form` says in which of its forms: `{}` is the whole model, `{kind: "adapter", rank}` a LoRA. */
 export const checkpoint = (id, ordinal, form) =>

@@ -11,6 +11,7 @@ import { FrontPlot } from "./front-plot.js";
 import { HypervolumePlot } from "./hypervolume-plot.js";
 import { NoiseFloor } from "./noise-floor.js";
 import { announce } from "./notices.js";
+import { Preference } from "./preference.js";
 import { ProgressBar, sentence } from "./progress.js";
 import { ResultPanel } from "./result-panel.js";
 import { go, hrefWith, route } from "./router.js";
@@ -70,7 +71,8 @@ export class SearchPage {
     this.#closed = true;
     this.#stop();
     this.#redraws.stop();
-    for (const part of [this.front, this.hypervolume, this.candidate]) part?.close();
+    for (const part of [this.front, this.hypervolume, this.candidate, this.preference])
+      part?.close();
   }
 
   async #load() {
@@ -119,6 +121,7 @@ export class SearchPage {
     this.progress = new ProgressBar("Progress of the search");
     this.tiles = new Tiles(log);
     this.result = new ResultPanel(log);
+    this.preference = new Preference(this.id, log);
     this.front = new FrontPlot(log, {
       onPick: (ordinal) => go(hrefWith({ candidate: ordinal })),
       onAxes: ({ x, y }) => go(hrefWith({ x, y })),
@@ -136,6 +139,7 @@ export class SearchPage {
       this.problems,
       this.tiles.element,
       this.result.element,
+      this.preference.element,
       h(
         "div",
         { class: "panels" },
@@ -238,6 +242,7 @@ export class SearchPage {
     this.tiles.draw();
     this.survey.draw();
     this.result.draw();
+    this.preference.draw();
     this.table.draw(selected);
     await Promise.all([
       this.front.draw(selected),

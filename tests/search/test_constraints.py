@@ -81,3 +81,17 @@ def test_nothing_is_violated_where_there_are_no_constraints() -> None:
     assert not made
     assert made.is_settled
     assert made.violation(np.zeros((4, 2))).tolist() == [0, 0, 0, 0]
+
+
+def test_excess_is_signed_and_of_the_bounds_that_are_known() -> None:
+    """In spans: base and parents span one half and one. A floor is a bound besides."""
+    objectives = [
+        Objective(task="a", metric="acc", at_least=0.4, at_most=0.9),
+        Objective(task="b", metric="acc"),
+    ]
+    found = Constraints(objectives, {}, 1, floor=np.array([0.2, 3.0]))
+    found.learn(0, np.array([0.25, 3.0]))
+    found.learn(1, np.array([0.75, 4.0]))
+    excess = found.excess(np.array([[0.3, 5.0], [1.0, 2.0]]))
+    np.testing.assert_allclose(excess, [[0.2, -2.0, -1.2], [-1.2, 1.0, 0.2]])
+    np.testing.assert_allclose(found.violation(np.array([1.0, 2.0])), 1.2)

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from search.surrogate import Shape, fit, link_for, shapes_for
+from search.surrogate import (
+    Shape,
+    fit,
+    left_out_error,
+    left_out_r2,
+    link_for,
+    shapes_for,
+)
 
 ORACLES = Path(__file__).parents[1] / "oracles"
 
@@ -116,3 +123,27 @@ def test_products_are_fitted_only_where_they_predict() -> None:
     noise = np.random.default_rng(2).standard_normal(40)
     chosen = fit(known, noise, link_for(noise, 9), (additive, products))
     assert np.abs(chosen(known)).max() < np.abs(noise).max()
+
+
+def test_what_is_left_out_is_predicted_from_the_others() -> None:
+    """Against fits that really leave each observation out.
+
+    With 60 of a quadratic and noise of 0.05 they choose other ridges, which hardly matters.
+    """
+    known = points(60)
+    metric = 5.0 + quadratic(known) + 0.05 * np.random.default_rng(3).standard_normal(60)
+    link, shape = link_for(metric, 10), everything(3)
+    whole = fit(known, metric, link, [shape])
+    for i in range(60):
+        rest = np.arange(60) != i
+        alone = fit(known[rest], metric[rest], link, [shape])
+        assert whole.left_out[i] == pytest.approx(float(alone(known[[i]])[0]), abs=0.015)
+    assert left_out_r2(metric, whole.left_out) > 0.9
+
+
+def test_error_and_r2_are_in_the_units_of_the_metric() -> None:
+    metric, left_out = np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.5, 1.5, 3.5, 3.5])
+    assert left_out_error(metric, left_out) == pytest.approx(0.5)
+    # Errors of a quarter against a variance of 5 / 4.
+    assert left_out_r2(metric, left_out) == pytest.approx(0.8)
+    assert np.isnan(left_out_r2(np.ones(3), np.ones(3)))

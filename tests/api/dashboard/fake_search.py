@@ -173,6 +173,11 @@ class FakeSearch:
         mask = front([self._point(candidate) for candidate in scored])
         return [candidate for candidate, kept in zip(scored, mask, strict=True) if kept]
 
+    def picked(self, weights: dict[str, float]) -> CandidateView | None:
+        """The one on the front with the greatest weighted sum, as the objectives come."""
+        wanted = [weights[objective.key] for objective in self.objectives]
+        return max(self.front(), key=lambda c: float(np.dot(self._point(c), wanted)), default=None)
+
     def view(self) -> SearchView:
         best = max(self.front(), key=lambda c: sum(self._point(c)), default=None)
         return SearchView(

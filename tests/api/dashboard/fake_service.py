@@ -22,6 +22,7 @@ import api
 from api.schemas import (
     CandidateDetail,
     CandidatePage,
+    CandidateView,
     CheckpointView,
     Command,
     FrontView,
@@ -252,6 +253,14 @@ def _candidates(app: FastAPI, service: FakeService) -> None:
     async def front(identity: str) -> FrontView:
         search = _find(service, identity)
         return FrontView(objectives=search.objectives, items=search.front())
+
+    @app.get("/v1/searches/{identity}/best")
+    async def best(identity: str, weights: str) -> CandidateView:
+        numbers = dict(part.rsplit("=", 1) for part in weights.split(","))
+        found = _find(service, identity).picked({k: float(v) for k, v in numbers.items()})
+        if found is None:
+            raise HTTPException(404)
+        return found
 
 
 def _events(app: FastAPI, service: FakeService) -> None:

@@ -99,6 +99,39 @@ def test_before_there_is_a_result_the_panel_is_not_there(
     assert watch.complaints == []
 
 
+def test_sliders_say_which_candidate_a_preference_picks(
+    watched_page: Page, watch: Watch, service: FakeService, address: str
+) -> None:
+    search = service.add(spec())
+    watched_page.goto(f"{address}/#/searches/{search.id}")
+    panel = watched_page.locator(".preference")
+    panel.get_by_role("heading", name="Preference").click()
+    sliders = panel.get_by_role("slider")
+    expect(sliders).to_have_count(4)
+    keys = [f"{task}/{metric}" for task, metric in OBJECTIVES.items()]
+    for only in (0, 2):
+        for place in range(4):
+            sliders.nth(place).fill("10" if place == only else "0")
+        picked = search.picked({key: float(key == keys[only]) for key in keys})
+        assert picked is not None
+        expect(panel.get_by_role("link", name=picked.label, exact=True)).to_be_visible()
+    panel.get_by_role("link").click()
+    expect(watched_page.get_by_role("heading", name=f"Candidate {picked.label}")).to_be_visible()
+    sliders.nth(2).fill("0")
+    expect(panel).to_contain_text("Nothing counts")
+    assert watch.complaints == []
+
+
+def test_one_objective_leaves_nothing_to_prefer(
+    watched_page: Page, watch: Watch, service: FakeService, address: str
+) -> None:
+    search = service.add(spec(tasks={"nm_arith": "acc"}))
+    watched_page.goto(f"{address}/#/searches/{search.id}")
+    expect(watched_page.locator(".search-head .chip")).to_be_visible()
+    expect(watched_page.locator(".preference")).to_be_hidden()
+    assert watch.complaints == []
+
+
 def test_a_click_on_a_point_selects_it_in_every_panel(
     watched_page: Page, watch: Watch, service: FakeService, address: str
 ) -> None:

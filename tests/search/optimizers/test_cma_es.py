@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import cma
 import numpy as np
 import pytest
 
+from search.optimizers.cma_es import CMAES
 from search.outcome import Candidate, Infeasible, Origin, Outcome
 from search.run import opening
 from tests.search.optimizers.analytic import Judge, Setup, outcome, search
@@ -113,3 +115,80 @@ def test_origins_say_from_which_generation() -> None:
     candidate = search(SETUP, 30).candidates[-1]
     assert isinstance(candidate.origin, Origin)
     assert candidate.origin.detail["generation"] == 2.0
+
+
+@pytest.mark.parametrize(("blocks", "is_separable"), [(85, False), (86, True)])
+def test_above_256_genes_variances_only_are_learned(blocks: int, is_separable: bool) -> None:
+    optimizer = Setup("cma_es", blocks=blocks, objectives=1).start()
+    assert isinstance(optimizer, CMAES)
+    assert ("variances only" in optimizer.status()) == is_separable
+
+
+def test_good_points_of_the_opening_take_the_places_of_worse_samples() -> None:
+    """Two parents are good, all samples bad: the second generation goes towards the other one."""
+    setup = replace(SETUP, options={"step": 0.05})
+    one, other = (np.array(c.genome) for c in opening(setup.space)[1:3])
+
+    def towards(is_good: bool) -> float:
+        def judge(candidate: Candidate) -> Outcome:
+            value = {1: 1.0, 2: 0.9 if is_good else 0.0}.get(candidate.ordinal, 0.1)
+            return outcome(candidate, np.array([value]))
+
+        later = search(setup, FIRST + 36, judge).candidates[FIRST + 9 :]
+        return float(np.mean([(np.array(c.genome) - one) @ (other - one) for c in later]))
+
+    assert towards(is_good=True) > towards(is_good=False) + 0.01
+
+
+def trade_off(candidate: Candidate) -> Outcome:
+    """A front that bends inwards: the mean is 0.35 in its middle and 0.5 at its ends."""
+    x = 0.5 if candidate.genome is None else candidate.genome[0]
+    rest = sum((gene - 0.5) ** 2 for gene in (candidate.genome or ())[1:])
+    return outcome(candidate, np.array([x**1.5, (1.0 - x) ** 1.5]) - rest)
+
+
+def last(aggregation: str) -> np.ndarray:
+    setup = replace(SETUP, objectives=2, options={"aggregation": aggregation})
+    return search(setup, 300, trade_off).points()[-60:]
+
+
+def test_a_mean_ends_at_one_end_of_a_front_that_bends_inwards() -> None:
+    assert (np.abs(np.diff(last("mean"), axis=1)) > 0.8).mean() > 0.8
+
+
+def test_the_tchebycheff_distance_finds_its_middle() -> None:
+    assert (np.abs(np.diff(last("tchebycheff"), axis=1)) < 0.2).mean() > 0.8
+
+
+def test_ranks_keep_the_whole_front() -> None:
+    assert np.ptp(np.diff(last("rank"), axis=1)) > 0.5
+
+
+def test_only_means_race_on_their_mean() -> None:
+    races = [
+        Setup("cma_es", options={"aggregation": name}).start().races_on
+        for name in ("mean", "tchebycheff", "rank")
+    ]
+    assert races == ["preference", "front", "front"]
+
+
+def test_an_outcome_costs_the_same_however_many_came_before() -> None:
+    """CPU time of the quickest of four batches of 250 outcomes each: so a replay is linear."""
+    setup = Setup("cma_es", blocks=4, objectives=2)
+    optimizer, rng = setup.start(), np.random.default_rng(0)
+
+    def tell(ordinals: range) -> float:
+        base = opening(setup.space)[0]
+        told = [
+            outcome(
+                Candidate(ordinal, base.recipe, base.origin, tuple(rng.random(12))), rng.random(2)
+            )
+            for ordinal in ordinals
+        ]
+        start = time.process_time()
+        for one in told:
+            optimizer.tell(one)
+        return time.process_time() - start
+
+    seconds = [tell(range(first, first + 250)) for first in range(0, 6_000, 250)]
+    assert min(seconds[-4:]) < 1.5 * min(seconds[4:8])
