@@ -88,6 +88,14 @@ class GaussianProcess:
         mean = self.level + self.scale * (cross @ self.solution)
         return mean, self.scale * np.sqrt(np.maximum(variance, 1e-12))
 
+    def left_out(self) -> Vector:
+        """(n,) targets less what is predicted of each from the others, in units of their spread.
+
+        Rasmussen & Williams 2006, eq. 5.12.
+        """
+        inverse = cho_solve((self.factor, True), np.eye(len(self.solution)), check_finite=False)
+        return np.asarray(self.solution / inverse.diagonal())
+
 
 def condition(
     inputs: Matrix, targets: Vector, variances: Vector, hyperparameters: Hyperparameters

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -18,15 +19,15 @@ from search.optimizer import Options, RacesOn, Task, needs_genes, optimizers
 from search.optimizers.uniform import SobolPoints
 from search.outcome import KEPT, Candidate, Origin, Outcome, Scored
 from search.pareto import first_front, front, hypervolume, span
-from search.posterior import Observations, Posterior, learned, posterior
+from search.posterior import Observations, Posterior, explained, learned, posterior
+from search.run import opening
 from search.space import Genome
 from search.spec import SearchSpec
+from search.warm_starts import warm_starts
 
 Matrix = NDArray[np.float64]
 Vector = NDArray[np.float64]
 
-# Weights of task arithmetic and of TIES that their papers recommend, then some that are larger.
-_COMMON_WEIGHTS = (0.3,)
 _MOST_SAMPLES = 4
 # Hyperparameters are learned from so many points, and predictions made from so many: more cost
 # time with the cube of their number and tell little, being far from where the search has come to.
@@ -55,6 +56,21 @@ class AutoOptions(Options):
     """There is nothing to set."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Lesson:
+    """What the scores have taught about how they vary.
+
+    Args:
+        anchor: number of scores that it is learned from.
+        hyperparameters: of every metric.
+        r2: (objectives,) see `search.posterior.explained`.
+    """
+
+    anchor: int
+    hyperparameters: tuple[Hyperparameters, ...]
+    r2: Vector
+
+
 @optimizers.register
 class Auto:
     """Models every metric by a Gaussian process and goes where the front is expected to grow most.
@@ -71,24 +87,23 @@ class Auto:
     summary: ClassVar[str] = "Bayesian search for the whole front; the best of each evaluation."
     source: ClassVar[str] = "Yang et al. 2019, doi:10.1007/s10898-019-00798-7; MAP's quadratics"
     options: ClassVar[type[Options]] = AutoOptions
-    needs_geometry: ClassVar[bool] = False
+    needs_geometry: ClassVar[bool] = True
     races_on: ClassVar[RacesOn] = "front"
 
     def __init__(self, task: Task, _options: AutoOptions) -> None:
         self._task = task
-        self._features = Features(task.space)
+        self._features = Features(task.space, task.geometry)
         self._points = SobolPoints(task.space.dim, task.generator(0))
-        weighs = any(gene.parameter == "weight" for gene in task.space.genes)
-        self._design = [
-            task.space.encode({"weight": weight}) for weight in _COMMON_WEIGHTS if weighs
-        ]
+        known = [np.array(c.genome) for c in opening(task.space) if c.genome is not None]
+        self._design = warm_starts(task.space, task.geometry, known)
         self._initial = len(self._design) + min(_MOST_SAMPLES, task.space.dim)
         self._baselines: list[tuple[str, Vector]] = []
+        self._told = 0
         self._genomes: list[Genome] = []
         self._values: list[Vector] = []  # of NaN where a candidate could not be scored
         self._errors: list[Vector] = []
         self._counts: list[tuple[int, ...]] = []  # of the last that was scored
-        self._learned: tuple[int, tuple[Hyperparameters, ...]] = (0, ())
+        self._learned: _Lesson | None = None
         self._constraints = task.constraints()
 
     def ask(
@@ -104,6 +119,7 @@ class Auto:
         return self._task.candidate(ordinal, genome, Origin("expected_improvement"))
 
     def tell(self, outcome: Outcome) -> None:
+        self._told += 1
         candidate, values = outcome.candidate, self._task.values(outcome)
         self._constraints.learn(candidate.ordinal, values)
         is_own = candidate.ordinal < self._task.opening and candidate.origin.move != KEPT
@@ -132,6 +148,21 @@ class Auto:
         volume = hypervolume(holding, self._reference(values))
         return max(gain, 0.0) / volume if volume > 0 else None
 
+    def status(self) -> str:
+        scored = int(self._scored().sum())
+        if self._told < self._task.opening + self._initial or scored < _FEWEST:
+            return (
+                "Scores merges that papers recommend and points spread over the space, from which "
+                f"Gaussian processes can learn; {scored} are scored."
+            )
+        with _threads().limit(limits=1, user_api="blas"):
+            r2 = self._lesson().r2
+        goal = "the score" if len(r2) == 1 else "the front"
+        return (
+            f"Goes where {goal} is expected to grow most, by Gaussian processes over {scored} "
+            f"merges; they predict merges that they were not shown with an R² of {_range(r2)}."
+        )
+
     @staticmethod
     def problems(spec: SearchSpec, dim: int, options: AutoOptions) -> Mapping[str, str]:  # noqa: ARG004  # only genes matter
         return needs_genes(dim)
@@ -154,16 +185,23 @@ class Auto:
         features = self._features(np.stack(self._genomes[:told]))
         return Observations(features, values, np.stack(self._errors[:told]), self._counts[told - 1])
 
-    def _belief(self, known: Observations, waiting: Matrix) -> Posterior:
+    def _lesson(self) -> _Lesson:
+        """What was learned when it was last time to; the same whoever asks, and when."""
         scored = np.flatnonzero(self._scored())
         anchor = _anchor(len(scored))
-        if self._learned[0] != anchor:
-            # Not a part of ``known``: it would depend on what was told since.
+        if self._learned is None or self._learned.anchor != anchor:
+            # Not a part of all that is known: it would depend on what was told since.
             early = self._known(int(scored[anchor - 1]) + 1)
             sample = early[_telling(early.values, _MOST_LEARNED_FROM)]
-            self._learned = (anchor, learned(sample, self._features.groups))
+            found = learned(sample, self._features.groups)
+            nothing = np.empty((0, sample.features.shape[1]))
+            r2 = explained(posterior(sample, nothing, found))
+            self._learned = _Lesson(anchor, found, r2)
+        return self._learned
+
+    def _belief(self, known: Observations, waiting: Matrix) -> Posterior:
         near = known[_telling(known.values, _MOST_KNOWN)]
-        return posterior(near, self._features(waiting), self._learned[1])
+        return posterior(near, self._features(waiting), self._lesson().hyperparameters)
 
     def _promising(self, waiting: Matrix, rng: np.random.Generator) -> tuple[Genome, float]:
         """The genome of greatest expected improvement, given those in flight, and how much."""
@@ -223,6 +261,11 @@ class Auto:
         given_up = values if self._constraints else np.stack(shared or list(points))
         below: Vector = given_up.min(axis=0) - 0.1 * span(points)
         return np.maximum(below, self._constraints.low)
+
+
+def _range(numbers: Vector) -> str:
+    low, high = (f"{number:.2f}" for number in (numbers.min(), numbers.max()))
+    return low if low == high else f"{low} to {high}"
 
 
 @functools.cache
