@@ -347,6 +347,7 @@ class FakeSearch:
         parents = sorted({int(p) for p in self._rng.integers(1, ordinal, size=2)})
         split = round(float(self._rng.uniform()), 3)
         detail: dict[str, float | str] = {"split": split, self.hostile or "ratio": 0.5}
+        detail["status"] = f"Mates members of its archive, {ordinal} so far. {self.hostile}".strip()
         return OriginView(move="crossover", parents=parents, detail=detail)
 
     def _scores(self, ordinal: int) -> dict[str, ScoreView]:
