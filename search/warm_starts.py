@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.geometry import Geometry
-from search.space import METHOD, Genome, SearchSpace
+from search.space import EVERYWHERE, METHOD, Genome, SearchSpace
 
 # Weights of task arithmetic (Ilharco et al. 2023) and of TIES (Yadav et al. 2023) without a search,
 # and the share of its changes that TIES keeps of each parent.
@@ -67,7 +67,8 @@ def _by_block(space: SearchSpace, weights: NDArray[np.float64]) -> Genome:
     genome = _everywhere(space, "task_arithmetic", {})
     for position, gene in enumerate(space.genes):
         if gene.parameter == "weight":
-            genome[position] = gene.unit(float(weights[gene.block]))
+            here = weights.mean() if gene.block == EVERYWHERE else weights[gene.block]
+            genome[position] = gene.unit(float(here))
     return genome
 
 

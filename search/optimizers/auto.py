@@ -9,11 +9,12 @@ from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.distance import cdist
+from scipy.spatial import KDTree
 from threadpoolctl import ThreadpoolController
 
 from search.features import Features
 from search.gaussian_process import Hyperparameters
+from search.handover import Handover
 from search.improvement import Boxes
 from search.optimizer import Options, RacesOn, Task, needs_genes, optimizers
 from search.optimizers.uniform import SobolPoints
@@ -28,7 +29,7 @@ from search.warm_starts import warm_starts
 Matrix = NDArray[np.float64]
 Vector = NDArray[np.float64]
 
-_MOST_SAMPLES = 4
+_MOST_SAMPLES = 1
 # Hyperparameters are learned from so many points, and predictions made from so many: more cost
 # time with the cube of their number and tell little, being far from where the search has come to.
 _MOST_LEARNED_FROM, _MOST_KNOWN = 128, 300
@@ -80,7 +81,8 @@ class Auto:
     as if they had come out as predicted (the "kriging believer" of Ginsbourger et al. 2010).
     Metrics are modelled on the scale of their link, where a proportion has no ends. Improvement
     counts above what constraints demand, by the probability that no upper bound is exceeded
-    (Gardner et al. 2014, "Bayesian optimization with inequality constraints").
+    (Gardner et al. 2014, "Bayesian optimization with inequality constraints"). Where there is one
+    score, CMA-ES shares a long search: it needs no surrogate, whose cost limits what it looks at.
     """
 
     name: ClassVar[str] = "auto"
@@ -105,6 +107,8 @@ class Auto:
         self._counts: list[tuple[int, ...]] = []  # of the last that was scored
         self._learned: _Lesson | None = None
         self._constraints = task.constraints()
+        # A single score is what CMA-ES was made for; it learns from more than a process looks at.
+        self._evolution = Handover(task, _MOST_KNOWN) if len(task.objectives) == 1 else None
 
     def ask(
         self, ordinal: int, rng: np.random.Generator, pending: Sequence[Candidate] = (), /
@@ -112,6 +116,8 @@ class Auto:
         index = ordinal - self._task.opening
         if index < self._initial or self._scored().sum() < _FEWEST:
             return self._task.candidate(ordinal, self._spread(index), Origin("sample"))
+        if self._evolution is not None and self._evolution.has_begun and ordinal % 2:
+            return self._evolution.ask(ordinal, rng, pending)
         waiting = [candidate.genome for candidate in pending if candidate.genome is not None]
         # Matrices are small: threads cost more than they save, and could change the last bits.
         with _threads().limit(limits=1, user_api="blas"):
@@ -122,6 +128,8 @@ class Auto:
         self._told += 1
         candidate, values = outcome.candidate, self._task.values(outcome)
         self._constraints.learn(candidate.ordinal, values)
+        if self._evolution is not None:
+            self._evolution.tell(outcome)
         is_own = candidate.ordinal < self._task.opening and candidate.origin.move != KEPT
         if values is not None and is_own:
             self._baselines.append((candidate.origin.move, values))
@@ -158,10 +166,13 @@ class Auto:
         with _threads().limit(limits=1, user_api="blas"):
             r2 = self._lesson().r2
         goal = "the score" if len(r2) == 1 else "the front"
-        return (
+        status = (
             f"Goes where {goal} is expected to grow most, by Gaussian processes over {scored} "
-            f"merges; they predict merges that they were not shown with an R² of {_range(r2)}."
+            f"merges; they predict merges that they were not shown with an R² of {_range(r2)}"
         )
+        if self._evolution is not None and self._evolution.has_begun:
+            return f"{status}. Every other candidate is of CMA-ES, which learns from any number."
+        return f"{status}."
 
     @staticmethod
     def problems(spec: SearchSpec, dim: int, options: AutoOptions) -> Mapping[str, str]:  # noqa: ARG004  # only genes matter
@@ -213,7 +224,7 @@ class Auto:
         expected = np.concatenate((values[best], belief(self._features(waiting))[0]))
         holding = expected[self._constraints.violation(expected) == 0]
         boxes = Boxes.beyond(_thinned(holding, reference), reference)
-        taken = np.concatenate((np.stack(self._genomes), waiting))
+        taken = KDTree(np.concatenate((np.stack(self._genomes), waiting)))
         unit = span(values)
 
         def worth(pool: Matrix) -> Matrix:
@@ -224,11 +235,13 @@ class Auto:
             mean, sd = belief(self._features(pool))
             gain = boxes.expected_gain(mean, sd) * self._constraints.chance(mean, sd)
             gain[gain < _NOTHING * sd.prod(axis=1)] = 0.0
-            gain[cdist(pool, taken, "chebyshev").min(axis=1) < _SAME] = -1.0
+            nearest, _ = taken.query(pool, p=np.inf, distance_upper_bound=_SAME)
+            gain[np.isfinite(nearest)] = -1.0
             inside = np.minimum(mean + sd - reference, self._constraints.high - mean + sd)
             return np.stack((gain, (inside / unit).min(axis=1)), axis=1)
 
-        pool = self._pool(genomes[best], rng)
+        useful = best & (values > reference).all(axis=1)
+        pool = self._pool(genomes[useful if useful.any() else best], rng)
         value = worth(pool)
         for step in _ROUND_STEP * 0.5 ** np.arange(_ROUNDS):
             leaders = np.lexsort(value.T[::-1])[::-1][:_BEST]
