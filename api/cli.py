@@ -737,7 +737,8 @@ def bench_optimizers(
         list[str] | None, typer.Option(help="Its name; all there are by default. Repeatable.")
     ] = None,
     optimizer: Annotated[
-        list[str] | None, typer.Option(help="Its name; all there are by default. Repeatable.")
+        list[str] | None,
+        typer.Option(help="Its name; nine by default, among them baselines. Repeatable."),
     ] = None,
     evaluations: Annotated[int, typer.Option(help="Of each search.", min=1)] = 200,
     in_flight: Annotated[

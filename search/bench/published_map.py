@@ -27,6 +27,8 @@ Matrix = NDArray[np.float64]
 Vector = NDArray[np.float64]
 
 _POPULATION, _GENERATIONS = 100, 25
+# Layers of reference directions: divisions of an edge, and size.
+_DIRECTIONS = ((2, 1.0), (1, 0.5))
 
 
 class PublishedMAP:
@@ -103,13 +105,15 @@ class PublishedMAP:
 
 
 class _Predicted(Problem):  # type: ignore[misc]  # pymoo has no types
-    """The surrogates as something to be minimized by pymoo."""
+    """The surrogates as something to be minimized by pymoo, and all points that it looked at."""
 
     def __init__(self, predict: Any, dim: int, objectives: int) -> None:
         super().__init__(n_var=dim, n_obj=objectives, xl=0.0, xu=1.0)
         self._predict = predict
+        self.seen: list[Matrix] = []
 
     def _evaluate(self, x: Matrix, out: dict[str, Matrix], *_args: Any, **_kwargs: Any) -> None:
+        self.seen.append(np.clip(x, 0.0, 1.0))
         out["F"] = -self._predict(x)
 
 
@@ -147,11 +151,15 @@ def _fit(genomes: Matrix, metric: Vector, link: Link) -> Vector:
 
 
 def _front(predict: Any, dim: int, objectives: int, seed: int) -> Matrix:
-    directions = get_reference_directions("energy", objectives, _POPULATION, seed=1)
-    found = minimize(
-        _Predicted(predict, dim, objectives),
+    layers = [
+        get_reference_directions("das-dennis", objectives, n_partitions=count, scaling=scaling)
+        for count, scaling in _DIRECTIONS
+    ]
+    predicted = _Predicted(predict, dim, objectives)
+    minimize(
+        predicted,
         NSGA3(
-            directions,
+            get_reference_directions("multi-layer", *layers),
             pop_size=_POPULATION,
             crossover=SBX(prob=0.7, eta=20),
             mutation=PM(prob=0.3, eta=20),
@@ -159,10 +167,10 @@ def _front(predict: Any, dim: int, objectives: int, seed: int) -> Matrix:
         ("n_gen", _GENERATIONS),
         seed=seed,
     )
-    genomes = np.clip(np.atleast_2d(found.pop.get("X")), 0.0, 1.0)
-    predicted = predict(genomes)
-    best = front(predicted)
-    return np.asarray(genomes[best][_spread_order(predicted[best])])
+    genomes = np.concatenate(predicted.seen)  # the "hall of fame" is of all generations
+    values = predict(genomes)
+    best = front(values)
+    return np.asarray(genomes[best][_spread_order(values[best])])
 
 
 def _spread_order(values: Matrix) -> NDArray[np.int64]:
