@@ -33,8 +33,9 @@ _MOST_SAMPLES = 1
 # Hyperparameters are learned from so many points, and predictions made from so many: more cost
 # time with the cube of their number and tell little, being far from where the search has come to.
 _MOST_LEARNED_FROM, _MOST_KNOWN = 128, 300
-# Boxes grow with front and objectives; fronts are thinned to so many points by objectives.
-_MOST_ON_FRONT = {1: 1, 2: 100, 3: 100, 4: 64, 5: 40, 6: 24}
+# Boxes grow with front and objectives; fronts are thinned to so many points by objectives. What is
+# thinned out is looked for again, so that only what takes too long is.
+_MOST_ON_FRONT = {1: 1, 2: 200, 3: 200, 4: 200, 5: 64, 6: 24}
 _FEWEST_ON_FRONT = 12
 # The pool from which a candidate is chosen: anywhere, and near the front by normal steps of these
 # sizes; then rounds of ever smaller steps around the best of the pool.

@@ -71,7 +71,7 @@ def test_a_long_front_is_thinned_to_points_of_it() -> None:
     angle = np.linspace(0.01, np.pi / 2 - 0.01, 300)
     points = np.stack((np.cos(angle), np.sin(angle)), axis=1)
     thin = _thinned(points, np.zeros(2))
-    assert len(thin) == 100
+    assert len(thin) == 200
     assert front(thin).all()
     assert {thin[:, 0].min(), thin[:, 0].max()} == {points[:, 0].min(), points[:, 0].max()}
 
