@@ -60,7 +60,8 @@ class Evaluation:
     Args:
         coefficients: (n,).
         objectives: what the problem said of them.
-        seconds: that the optimizer took to propose it and to learn from what came before.
+        seconds: of the processor, that the optimizer took to propose it and to learn from what came
+            before; other work on the machine does not count.
     """
 
     coefficients: tuple[float, ...]
@@ -122,11 +123,11 @@ def evaluations(
     run = _run(chosen, spec, space, None if floor is None else np.asarray(floor, dtype=np.float64))
     outcomes: list[Outcome] = []
     for ordinal in range(count):
-        start = time.perf_counter()
+        start = time.process_time()
         while run.absorbed < run.needed(ordinal):
             run.absorb(outcomes[run.absorbed])
         candidate = run.propose(ordinal, [o.candidate for o in outcomes[run.absorbed :]])
-        seconds = time.perf_counter() - start
+        seconds = time.process_time() - start
         coefficients = _coefficients(candidate, space)
         values = np.atleast_1d(np.asarray(problem(coefficients), dtype=np.float64))
         outcomes.append(_scored(candidate, spec, values))

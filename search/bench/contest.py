@@ -39,7 +39,7 @@ class Run:
         in_flight: candidates at the same time.
         seed: of the optimizer, and of the problem's networks.
         shares: evaluations -> hypervolume in parts of what can be reached; all are charged.
-        seconds: of the optimizer, per candidate.
+        seconds: of the processor, that the optimizer takes per candidate.
     """
 
     problem: str
@@ -117,7 +117,7 @@ def contest_lines(runs: Sequence[Run]) -> tuple[list[str], list[list[str]]]:
     """Header and lines of a table: medians over the seeds, an optimizer to a column.
 
     Problems have a line for each number of evaluations and of candidates in flight, then come the
-    milliseconds that each optimizer takes per candidate, over all problems.
+    processor's milliseconds that each optimizer takes per candidate, over all problems.
     """
     columns = list(dict.fromkeys(run.optimizer for run in runs))
     lines = []
