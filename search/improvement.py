@@ -15,7 +15,7 @@ Matrix = NDArray[np.float64]
 Vector = NDArray[np.float64]
 
 # So many points at a time stay in the processor's cache.
-_CHUNK = 128
+_CHUNK = 64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,13 +48,14 @@ class Boxes:
         # [box, point, coordinate]: the point that bounds a box from below in an objective.
         bounding = np.full((1, m, m), n + 1)
         bounding[0, range(m), range(m)] = 0
+        others = [[i for i in range(m) if i != j] for j in range(m)]
         for point in ranks[np.argsort(-ranks[:, -1])]:
             reached = (point > corner).all(axis=1)
+            split, split_bounding = corner[reached], bounding[reached]
             corners, boundings = [corner[~reached]], [bounding[~reached]]
             for j in range(m):
-                others = np.delete(bounding[reached][:, :, j], j, axis=1)
-                fits = point[j] < others.min(axis=1, initial=n + 2)
-                raised, bounded = corner[reached][fits], bounding[reached][fits]
+                fits = point[j] < split_bounding[:, others[j], j].min(axis=1, initial=n + 2)
+                raised, bounded = split[fits], split_bounding[fits]
                 raised[:, j], bounded[:, j] = point[j], point
                 corners.append(raised)
                 boundings.append(bounded)
@@ -86,14 +87,14 @@ class Boxes:
         total = np.empty(len(mean))
         for start in range(0, len(mean), _CHUNK):
             part = slice(start, start + _CHUNK)
-            gain = np.ones((len(self.low), len(mean[part])))
+            gain = np.empty(0)
             for j, (edges, place) in enumerate(sides):
                 # A row to an edge: boxes gather whole rows, which lie together in memory.
                 above = _expected_excess(mean[part, j], sd[part, j], edges[:, None])
                 low, high = np.split(place, 2)
                 side = above[low]
                 side -= above[high]
-                gain *= side
+                gain = np.multiply(gain, side, out=side) if j else side
             total[part] = gain.sum(axis=0)
         return total
 

@@ -39,7 +39,7 @@ _MOST_ON_FRONT = {1: 1, 2: 200, 3: 200, 4: 200, 5: 64, 6: 24}
 _FEWEST_ON_FRONT = 12
 # The pool from which a candidate is chosen: anywhere, and near the front by normal steps of these
 # sizes; then rounds of ever smaller steps around the best of the pool.
-_ANYWHERE, _NEAR, _STEPS = 300, 120, (0.02, 0.06, 0.15)
+_ANYWHERE, _NEAR, _STEPS = 150, 90, (0.02, 0.06, 0.15)
 _BETWEEN = 80
 _ROUNDS, _BEST, _OFFSPRING, _ROUND_STEP = 4, 16, 8, 0.05
 # A step changes about so many genes: all of them would leave a good region of many dimensions.
