@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 # Threads that wait for each other sleep: spinning makes training forty times slower on a shared core.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: install demo test lint bench clean
+.PHONY: install demo test lint bench bench-search clean
 
 install: $(STAMP)
 
@@ -33,6 +33,9 @@ lint: install
 
 bench: install
 	$(BIN)/nichemerge bench $(ARGS)
+
+bench-search: install
+	$(BIN)/nichemerge bench optimizers $(ARGS)
 
 clean:
 	rm -rf $(VENV) build *.egg-info

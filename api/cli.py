@@ -731,6 +731,44 @@ def bench_search(
             typer.echo(" ".join(f"{number:.6g}" for number in numbers))
 
 
+@bench_app.command("optimizers")
+def bench_optimizers(
+    problem: Annotated[
+        list[str] | None, typer.Option(help="Its name; all there are by default. Repeatable.")
+    ] = None,
+    optimizer: Annotated[
+        list[str] | None,
+        typer.Option(help="Its name; nine by default, among them baselines. Repeatable."),
+    ] = None,
+    evaluations: Annotated[int, typer.Option(help="Of each search.", min=1)] = 200,
+    in_flight: Annotated[
+        list[int] | None, typer.Option(help="Candidates at the same time: 1 and 8. Repeatable.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Searches of each kind.", min=1)] = 10,
+    as_json: Json = False,
+) -> None:
+    """Hold optimizers against each other where the best front is known; medians over seeds."""
+    with _explained():
+        from dataclasses import asdict
+
+        from search.bench import contest
+        from workers.bench.tables import columns, machine
+
+        found = list(
+            contest.contest(
+                contest.contestants(optimizer or ()),
+                problems=problem or (),
+                evaluated=evaluations,
+                in_flight=in_flight or (1, 8),
+                seeds=seeds,
+            )
+        )
+    if as_json:
+        _print({"machine": machine(), "runs": [asdict(run) for run in found]})
+    else:
+        typer.echo(f"{columns(*contest.contest_lines(found))}\n\n{machine()}")
+
+
 @bench_app.command("score")
 def bench_score(
     dtype: Annotated[

@@ -215,6 +215,8 @@ class SearchView(View):
     optimizer: str
     objectives: list[ObjectiveView]
     progress: Progress
+    status: str | None = None
+    """What the optimizer does now and why; null before its first candidate."""
     best: CandidateView | None
     """The winner once it is chosen; until then the best on the search split."""
     front_size: int

@@ -42,6 +42,7 @@ from search.method import MethodDeclaration, Parameter
 from search.optimizer import OptimizerClass
 from search.paired import Difference
 from search.problems import Problem
+from search.run import STATUS
 from workers.checkpoints.lowrank import obstacles
 from workers.mergekit import mergekit_yaml
 from workers.messages import Form
@@ -282,6 +283,7 @@ def _search(reading: Reading, readings: Readings, proposed: int) -> dict[str, An
         "optimizer": search.spec.optimizer.name,
         "objectives": objective_views(reading),
         "progress": progress_view(progress, proposed),
+        "status": _status(readings, search.id, proposed),
         "best": None
         if entry is None
         else candidate_view(entry, reading, on_front=best in standings.front),
@@ -291,6 +293,13 @@ def _search(reading: Reading, readings: Readings, proposed: int) -> dict[str, An
         "seq": progress.seq,
         "problems": list(progress.problems),
     }
+
+
+def _status(readings: Readings, search_id: str, proposed: int) -> str | None:
+    """What the optimizer said of itself when it proposed its newest candidate."""
+    newest = readings.entry(search_id, proposed - 1) if proposed else None
+    status = None if newest is None else newest.candidate.origin.detail.get(STATUS)
+    return None if status is None else str(status)
 
 
 def front_view(reading: Reading, readings: Readings, keys: list[str]) -> FrontView:

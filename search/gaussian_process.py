@@ -4,8 +4,8 @@ The covariance is a sum of four parts, each with its own magnitude: a linear and
 (the second-order surface that MAP, arXiv:2406.07529, fits), a smooth one (what the quadratic
 misses), and a rough one of short range. The last is for what a metric over a fixed set of examples
 really does: it moves in steps, as single examples flip, so that near a lucky model there are other
-lucky ones. Whatever then remains is noise, in proportion to the variance that each score has by its
-examples.
+lucky ones. Where the metric changes faster, more of them flip: both have the same lengths. Whatever
+then remains is noise, in proportion to the variance that each score has by its examples.
 """
 
 from __future__ import annotations
@@ -88,6 +88,14 @@ class GaussianProcess:
         mean = self.level + self.scale * (cross @ self.solution)
         return mean, self.scale * np.sqrt(np.maximum(variance, 1e-12))
 
+    def left_out(self) -> Vector:
+        """(n,) targets less what is predicted of each from the others, in units of their spread.
+
+        Rasmussen & Williams 2006, eq. 5.12.
+        """
+        inverse = cho_solve((self.factor, True), np.eye(len(self.solution)), check_finite=False)
+        return np.asarray(self.solution / inverse.diagonal())
+
 
 def condition(
     inputs: Matrix, targets: Vector, variances: Vector, hyperparameters: Hyperparameters
@@ -123,7 +131,6 @@ def learn(
     )
     parts = _Parts(
         squares=squares,
-        distance=np.sqrt((squares * sizes[:, None, None]).sum(axis=0)),
         product=_product(inputs, inputs),
         target=(targets - level) / scale,
         variance=variances / scale**2,
@@ -146,14 +153,12 @@ class _Parts:
 
     Args:
         squares: (groups, n, n) mean squared differences of the genes of a group.
-        distance: (n, n) Euclidean.
         product: (n, n) inner products around the middle of the cube.
         target: (n,) in units of their standard deviation.
         variance: (n,) of the targets, in the square of that unit.
     """
 
     squares: Matrix
-    distance: Matrix
     product: Matrix
     target: Vector
     variance: Vector
@@ -165,7 +170,8 @@ class _Parts:
         others = np.exp(values[count:])
         square = others**2
         smooth = square[_SMOOTH] * np.exp(-0.5 * scaled.sum(axis=0))
-        reach = self.distance / others[_RANGE]
+        distance = np.sqrt(scaled.sum(axis=0))
+        reach = distance / others[_RANGE]
         rough = square[_ROUGH] * np.exp(-reach)
         noise = square[_NOISE] * self.variance
         covariance = smooth + rough + square[_LINEAR] * self.product
@@ -179,7 +185,8 @@ class _Parts:
         solution = inverse @ self.target
         weight = inverse - np.outer(solution, solution)
         gradient = np.empty_like(values)
-        gradient[:count] = 0.5 * np.einsum("gij,ij->g", scaled, weight * smooth)
+        by_square = smooth + rough / (np.maximum(distance, 1e-9) * others[_RANGE])
+        gradient[:count] = 0.5 * np.einsum("gij,ij->g", scaled, weight * by_square)
         gradient[count:] = [
             (weight * smooth).sum(),
             square[_LINEAR] * (weight * self.product).sum(),
@@ -199,8 +206,9 @@ def _covariance(a: Matrix, b: Matrix, hyperparameters: Hyperparameters) -> Matri
     """(n, m) covariances of the function at (n, dim) and (m, dim) points."""
     square, lengths = hyperparameters.others**2, hyperparameters.lengths
     product = _product(a, b)
-    found = square[_SMOOTH] * np.exp(-0.5 * _squared_distance(a / lengths, b / lengths))
-    reach = np.sqrt(_squared_distance(a, b)) / hyperparameters.others[_RANGE]
+    square_distance = _squared_distance(a / lengths, b / lengths)
+    found = square[_SMOOTH] * np.exp(-0.5 * square_distance)
+    reach = np.sqrt(square_distance) / hyperparameters.others[_RANGE]
     found += square[_ROUGH] * np.exp(-reach)
     covariance: Matrix = found + (square[_LINEAR] + square[_QUADRATIC] * product) * product
     return covariance

@@ -112,6 +112,9 @@ class Optimizer(Protocol):
     def tell(self, outcome: Outcome) -> None:
         """Learn from the next outcome."""
 
+    def status(self) -> str:
+        """What it does now and why, in a sentence for people; follows from what was told alone."""
+
 
 @runtime_checkable
 class Foresighted(Protocol):

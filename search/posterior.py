@@ -61,6 +61,11 @@ class Posterior:
         return np.stack(medians, axis=1), np.maximum(np.stack(spreads, axis=1), 1e-9)
 
 
+def explained(belief: Posterior) -> Vector:
+    """(m,) share of each metric's variance (R2) that is predicted, each score left out in turn."""
+    return np.array([1.0 - float((p.left_out() ** 2).mean()) for p in belief.processes])
+
+
 def learned(known: Observations, groups: NDArray[np.int64]) -> tuple[Hyperparameters, ...]:
     """The hyperparameters of every metric; ``groups`` as in `search.features.Features`."""
     return tuple(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -29,6 +29,9 @@ class Kept:
     def origin(self) -> Origin:
         """Of the candidate that it is here."""
         return Origin(KEPT, detail={"search": self.search, "ordinal": self.ordinal})
+
+# In the detail of an origin: what the optimizer was doing when it proposed the candidate, and why.
+STATUS = "status"
 
 
 class SearchRun:
@@ -72,7 +75,7 @@ class SearchRun:
         return max(0, ordinal - self._parallel + 1)
 
     def propose(self, ordinal: int, pending: Sequence[Candidate] = ()) -> Candidate:
-        """The candidate at an ordinal; changes nothing.
+        """The candidate at an ordinal, with the optimizer's status; changes nothing.
 
         Args:
             ordinal: of the candidate.
@@ -84,7 +87,9 @@ class SearchRun:
         if ordinal < len(self._opening):
             return self._opening[ordinal]
         rng = np.random.default_rng([self._seed, ordinal])
-        return self._optimizer.ask(ordinal, rng, pending)
+        candidate = self._optimizer.ask(ordinal, rng, pending)
+        detail = {**candidate.origin.detail, STATUS: self._optimizer.status()}
+        return replace(candidate, origin=replace(candidate.origin, detail=detail))
 
     def race(self, ordinal: int) -> Race | None:
         """What the candidate at an ordinal runs against; follows from what is absorbed.

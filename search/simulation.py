@@ -221,6 +221,9 @@ class _InTurn:
     def tell(self, outcome: Outcome) -> None:
         pass
 
+    def status(self) -> str:
+        return "Counts."
+
 
 @dataclass(frozen=True, slots=True)
 class Summary:

@@ -13,9 +13,10 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from search.geometry import Geometry
 from search.layout import Layout, Tensor
 from search.method import MethodDeclaration, Parameter
-from search.optimizer import Task, optimizers
+from search.optimizer import OptimizerClass, Task, optimizers
 from search.outcome import Candidate, Outcome, Score, Scored
 from search.problems import Invalid, Problem
 from search.registry import UnknownName
@@ -44,7 +45,9 @@ class MergeProblem(Protocol):
     what a merge must reach to be of use.
     """
 
-    n: int
+    @property
+    def n(self) -> int:
+        """Number of coefficients."""
 
     def __call__(self, coefficients: NDArray[np.float64], /) -> ArrayLike:
         """(objectives,) values, higher is better."""
@@ -57,7 +60,8 @@ class Evaluation:
     Args:
         coefficients: (n,).
         objectives: what the problem said of them.
-        seconds: that the optimizer took to propose it and to learn from what came before.
+        seconds: of the processor, that the optimizer took to propose it and to learn from what came
+            before; other work on the machine does not count.
     """
 
     coefficients: tuple[float, ...]
@@ -90,13 +94,18 @@ def load_problem(reference: str) -> MergeProblem:
 
 
 def evaluations(
-    problem: MergeProblem, optimizer: str, *, count: int, in_flight: int, seed: int
+    problem: MergeProblem,
+    optimizer: str | OptimizerClass,
+    *,
+    count: int,
+    in_flight: int,
+    seed: int,
 ) -> Iterator[Evaluation]:
     """Search, every evaluation charged: also those of the base, the parents and their average.
 
     Args:
         problem: what is maximized; called once more, to learn how many objectives it has.
-        optimizer: its name.
+        optimizer: its name, or one that is registered nowhere.
         count: evaluations.
         in_flight: candidates at the same time; a candidate is proposed before the outcomes of so
             many others, less one, are known.
@@ -106,18 +115,19 @@ def evaluations(
         Invalid: there is no such optimizer, or it cannot search this problem.
     """
     objectives = np.atleast_1d(problem(np.zeros(problem.n))).size
-    spec = _spec(problem.n, objectives, optimizer, count=count, in_flight=in_flight, seed=seed)
+    chosen = _chosen(optimizer) if isinstance(optimizer, str) else optimizer
+    spec = _spec(problem.n, objectives, chosen.name, count=count, in_flight=in_flight, seed=seed)
     layout = Layout.of(Tensor(name=f"w{i}", shape=(1,), dtype="F32") for i in range(problem.n))
     space = SearchSpace(_METHOD, spec, layout)
     floor = getattr(problem, "reference", None)
-    run = _run(spec, space, None if floor is None else np.asarray(floor, dtype=np.float64))
+    run = _run(chosen, spec, space, None if floor is None else np.asarray(floor, dtype=np.float64))
     outcomes: list[Outcome] = []
     for ordinal in range(count):
-        start = time.perf_counter()
+        start = time.process_time()
         while run.absorbed < run.needed(ordinal):
             run.absorb(outcomes[run.absorbed])
         candidate = run.propose(ordinal, [o.candidate for o in outcomes[run.absorbed :]])
-        seconds = time.perf_counter() - start
+        seconds = time.process_time() - start
         coefficients = _coefficients(candidate, space)
         values = np.atleast_1d(np.asarray(problem(coefficients), dtype=np.float64))
         outcomes.append(_scored(candidate, spec, values))
@@ -147,15 +157,21 @@ def _spec(
     )
 
 
-def _run(spec: SearchSpec, space: SearchSpace, floor: NDArray[np.float64] | None) -> SearchRun:
+def _chosen(name: str) -> OptimizerClass:
     try:
-        chosen = optimizers[spec.optimizer.name]
+        return optimizers[name]
     except UnknownName as error:
         raise Invalid([Problem(field="optimizer", message=str(error))]) from None
+
+
+def _run(
+    chosen: OptimizerClass,
+    spec: SearchSpec,
+    space: SearchSpace,
+    floor: NDArray[np.float64] | None,
+) -> SearchRun:
     options = chosen.options()
-    problems = dict(chosen.problems(spec, space.dim, options))
-    if chosen.needs_geometry:
-        problems["optimizer"] = f"'{chosen.name}' looks at weights, and a function has none"
+    problems = chosen.problems(spec, space.dim, options)
     if problems:
         raise Invalid([Problem(field=field, message=text) for field, text in problems.items()])
     start = opening(space)
@@ -165,9 +181,17 @@ def _run(spec: SearchSpec, space: SearchSpace, floor: NDArray[np.float64] | None
         opening=len(start),
         parallel=spec.budget.parallel,
         seed=spec.seed,
+        geometry=_geometry(space) if chosen.needs_geometry else None,
         floor=floor,
     )
     return SearchRun(start, chosen(task, options), parallel=spec.budget.parallel, seed=spec.seed)
+
+
+def _geometry(space: SearchSpace) -> Geometry:
+    """As if the coefficients were the weights: the base is the origin, and parents are axes."""
+    changes = np.eye(space.dim) if len(space.parents) == space.dim else np.ones((1, space.dim))
+    models = np.concatenate((np.zeros((1, space.dim)), changes))
+    return Geometry(np.arange(space.dim + 1), np.einsum("ic,jc->cij", models, models))
 
 
 def _coefficients(candidate: Candidate, space: SearchSpace) -> NDArray[np.float64]:

@@ -46,6 +46,9 @@ class Moody:
     def tell(self, outcome: Outcome) -> None:
         pass
 
+    def status(self) -> str:
+        return "Counts."
+
     @staticmethod
     def problems(spec: SearchSpec, dim: int, options: Options, /) -> dict[str, str]:
         return {}

@@ -61,7 +61,7 @@ export class Lineage {
   #line(candidate) {
     const mean = meanScore(candidate, this.log.objectives);
     const detail = Object.entries(candidate.origin.detail ?? {})
-      .filter(([name]) => name !== "name")
+      .filter(([name]) => name !== "name" && name !== "status")
       .map(([name, value]) => `${name} ${format.coefficient(value)}`);
     return h(
       "span",

@@ -12,6 +12,7 @@ const UNBOUNDED = { low: null, high: null };
 
 export class SearchLog {
   #bounds = new Map();
+  #adviser = -1;
 
   constructor(detail) {
     this.detail = detail;
@@ -27,12 +28,14 @@ export class SearchLog {
     this.missing = () => 0;
     this.front = new Front(this.objectives);
     this.partial = false;
+    this.status = detail.status ?? null;
     for (const candidate of detail.baselines) this.add(candidate);
     if (detail.best) this.add(detail.best);
   }
 
   /** Take in a candidate; a recorded outcome never turns pending again. */
   add(candidate) {
+    this.#listen(candidate);
     const known = this.candidates.get(candidate.ordinal);
     if (known && known.state !== "pending") {
       // Scored again, on examples that the search does not see.
@@ -42,6 +45,12 @@ export class SearchLog {
     this.candidates.set(candidate.ordinal, candidate);
     if (this.constrained && isGiven(candidate)) this.#settle();
     else this.front.add(candidate);
+  }
+
+  /** What the optimizer does is what it said with its newest candidate. */
+  #listen({ ordinal, origin }) {
+    if (ordinal <= this.#adviser || !origin.detail?.status) return;
+    [this.#adviser, this.status] = [ordinal, origin.detail.status];
   }
 
   /** Whether any objective has a bound. */

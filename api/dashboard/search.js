@@ -15,7 +15,7 @@ import { Preference } from "./preference.js";
 import { ProgressBar, sentence } from "./progress.js";
 import { ResultPanel } from "./result-panel.js";
 import { go, hrefWith, route } from "./router.js";
-import { SearchLog } from "./search-log.js";
+import { SearchLog, isLive } from "./search-log.js";
 import { stateChip } from "./state-chip.js";
 import { Survey } from "./survey.js";
 import { throttled } from "./throttle.js";
@@ -164,6 +164,7 @@ export class SearchPage {
     this.connection = h("span", { class: "connection muted" }, "connecting…");
     this.problems = h("div", { class: "problems" });
     this.stopped = h("p", { class: "muted" });
+    this.status = h("p", { class: "optimizer-status" });
     this.noise = new NoiseFloor(this.log.objectives);
     return h(
       "header",
@@ -188,6 +189,7 @@ export class SearchPage {
       ),
       this.progress.element,
       this.stopped,
+      this.status,
       this.commands.element,
       h(
         "details",
@@ -229,6 +231,7 @@ export class SearchPage {
     const { stopped } = this.log.detail;
     setText(this.stopped, stopped ? `Stopped early: ${stopped}.` : "");
     this.stopped.hidden = !stopped;
+    setText(this.status, isLive(state) ? (this.log.status ?? "") : "");
     this.commands.update(state);
     fill(
       this.problems,

@@ -4,39 +4,42 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.distance import cdist
+from scipy.spatial import KDTree
 from threadpoolctl import ThreadpoolController
 
 from search.features import Features
 from search.gaussian_process import Hyperparameters
+from search.handover import Handover
 from search.improvement import Boxes
 from search.optimizer import Options, RacesOn, Task, needs_genes, optimizers
 from search.optimizers.uniform import SobolPoints
 from search.outcome import KEPT, Candidate, Origin, Outcome, Scored
 from search.pareto import first_front, front, hypervolume, span
-from search.posterior import Observations, Posterior, learned, posterior
+from search.posterior import Observations, Posterior, explained, learned, posterior
+from search.run import opening
 from search.space import Genome
 from search.spec import SearchSpec
+from search.warm_starts import warm_starts
 
 Matrix = NDArray[np.float64]
 Vector = NDArray[np.float64]
 
-# Weights of task arithmetic and of TIES that their papers recommend, then some that are larger.
-_COMMON_WEIGHTS = (0.3,)
-_MOST_SAMPLES = 4
+_MOST_SAMPLES = 1
 # Hyperparameters are learned from so many points, and predictions made from so many: more cost
 # time with the cube of their number and tell little, being far from where the search has come to.
 _MOST_LEARNED_FROM, _MOST_KNOWN = 128, 300
-# Boxes grow with front and objectives; fronts are thinned to so many points by objectives.
-_MOST_ON_FRONT = {1: 1, 2: 100, 3: 100, 4: 64, 5: 40, 6: 24}
+# Boxes grow with front and objectives; fronts are thinned to so many points by objectives. What is
+# thinned out is looked for again, so that only what takes too long is.
+_MOST_ON_FRONT = {1: 1, 2: 200, 3: 200, 4: 200, 5: 64, 6: 24}
 _FEWEST_ON_FRONT = 12
 # The pool from which a candidate is chosen: anywhere, and near the front by normal steps of these
 # sizes; then rounds of ever smaller steps around the best of the pool.
-_ANYWHERE, _NEAR, _STEPS = 300, 120, (0.02, 0.06, 0.15)
+_ANYWHERE, _NEAR, _STEPS = 150, 90, (0.02, 0.06, 0.15)
 _BETWEEN = 80
 _ROUNDS, _BEST, _OFFSPRING, _ROUND_STEP = 4, 16, 8, 0.05
 # A step changes about so many genes: all of them would leave a good region of many dimensions.
@@ -55,6 +58,21 @@ class AutoOptions(Options):
     """There is nothing to set."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Lesson:
+    """What the scores have taught about how they vary.
+
+    Args:
+        anchor: number of scores that it is learned from.
+        hyperparameters: of every metric.
+        r2: (objectives,) see `search.posterior.explained`.
+    """
+
+    anchor: int
+    hyperparameters: tuple[Hyperparameters, ...]
+    r2: Vector
+
+
 @optimizers.register
 class Auto:
     """Models every metric by a Gaussian process and goes where the front is expected to grow most.
@@ -64,32 +82,34 @@ class Auto:
     as if they had come out as predicted (the "kriging believer" of Ginsbourger et al. 2010).
     Metrics are modelled on the scale of their link, where a proportion has no ends. Improvement
     counts above what constraints demand, by the probability that no upper bound is exceeded
-    (Gardner et al. 2014, "Bayesian optimization with inequality constraints").
+    (Gardner et al. 2014, "Bayesian optimization with inequality constraints"). Where there is one
+    score, CMA-ES shares a long search: it needs no surrogate, whose cost limits what it looks at.
     """
 
     name: ClassVar[str] = "auto"
     summary: ClassVar[str] = "Bayesian search for the whole front; the best of each evaluation."
     source: ClassVar[str] = "Yang et al. 2019, doi:10.1007/s10898-019-00798-7; MAP's quadratics"
     options: ClassVar[type[Options]] = AutoOptions
-    needs_geometry: ClassVar[bool] = False
+    needs_geometry: ClassVar[bool] = True
     races_on: ClassVar[RacesOn] = "front"
 
     def __init__(self, task: Task, _options: AutoOptions) -> None:
         self._task = task
-        self._features = Features(task.space)
+        self._features = Features(task.space, task.geometry)
         self._points = SobolPoints(task.space.dim, task.generator(0))
-        weighs = any(gene.parameter == "weight" for gene in task.space.genes)
-        self._design = [
-            task.space.encode({"weight": weight}) for weight in _COMMON_WEIGHTS if weighs
-        ]
+        known = [np.array(c.genome) for c in opening(task.space) if c.genome is not None]
+        self._design = warm_starts(task.space, task.geometry, known)
         self._initial = len(self._design) + min(_MOST_SAMPLES, task.space.dim)
         self._baselines: list[tuple[str, Vector]] = []
+        self._told = 0
         self._genomes: list[Genome] = []
         self._values: list[Vector] = []  # of NaN where a candidate could not be scored
         self._errors: list[Vector] = []
         self._counts: list[tuple[int, ...]] = []  # of the last that was scored
-        self._learned: tuple[int, tuple[Hyperparameters, ...]] = (0, ())
+        self._learned: _Lesson | None = None
         self._constraints = task.constraints()
+        # A single score is what CMA-ES was made for; it learns from more than a process looks at.
+        self._evolution = Handover(task, _MOST_KNOWN) if len(task.objectives) == 1 else None
 
     def ask(
         self, ordinal: int, rng: np.random.Generator, pending: Sequence[Candidate] = (), /
@@ -97,6 +117,8 @@ class Auto:
         index = ordinal - self._task.opening
         if index < self._initial or self._scored().sum() < _FEWEST:
             return self._task.candidate(ordinal, self._spread(index), Origin("sample"))
+        if self._evolution is not None and self._evolution.has_begun and ordinal % 2:
+            return self._evolution.ask(ordinal, rng, pending)
         waiting = [candidate.genome for candidate in pending if candidate.genome is not None]
         # Matrices are small: threads cost more than they save, and could change the last bits.
         with _threads().limit(limits=1, user_api="blas"):
@@ -104,8 +126,11 @@ class Auto:
         return self._task.candidate(ordinal, genome, Origin("expected_improvement"))
 
     def tell(self, outcome: Outcome) -> None:
+        self._told += 1
         candidate, values = outcome.candidate, self._task.values(outcome)
         self._constraints.learn(candidate.ordinal, values)
+        if self._evolution is not None:
+            self._evolution.tell(outcome)
         is_own = candidate.ordinal < self._task.opening and candidate.origin.move != KEPT
         if values is not None and is_own:
             self._baselines.append((candidate.origin.move, values))
@@ -132,6 +157,24 @@ class Auto:
         volume = hypervolume(holding, self._reference(values))
         return max(gain, 0.0) / volume if volume > 0 else None
 
+    def status(self) -> str:
+        scored = int(self._scored().sum())
+        if self._told < self._task.opening + self._initial or scored < _FEWEST:
+            return (
+                "Scores merges that papers recommend and points spread over the space, from which "
+                f"Gaussian processes can learn; {scored} are scored."
+            )
+        with _threads().limit(limits=1, user_api="blas"):
+            r2 = self._lesson().r2
+        goal = "the score" if len(r2) == 1 else "the front"
+        status = (
+            f"Goes where {goal} is expected to grow most, by Gaussian processes over {scored} "
+            f"merges; they predict merges that they were not shown with an R² of {_range(r2)}"
+        )
+        if self._evolution is not None and self._evolution.has_begun:
+            return f"{status}. Every other candidate is of CMA-ES, which learns from any number."
+        return f"{status}."
+
     @staticmethod
     def problems(spec: SearchSpec, dim: int, options: AutoOptions) -> Mapping[str, str]:  # noqa: ARG004  # only genes matter
         return needs_genes(dim)
@@ -154,16 +197,23 @@ class Auto:
         features = self._features(np.stack(self._genomes[:told]))
         return Observations(features, values, np.stack(self._errors[:told]), self._counts[told - 1])
 
-    def _belief(self, known: Observations, waiting: Matrix) -> Posterior:
+    def _lesson(self) -> _Lesson:
+        """What was learned when it was last time to; the same whoever asks, and when."""
         scored = np.flatnonzero(self._scored())
         anchor = _anchor(len(scored))
-        if self._learned[0] != anchor:
-            # Not a part of ``known``: it would depend on what was told since.
+        if self._learned is None or self._learned.anchor != anchor:
+            # Not a part of all that is known: it would depend on what was told since.
             early = self._known(int(scored[anchor - 1]) + 1)
             sample = early[_telling(early.values, _MOST_LEARNED_FROM)]
-            self._learned = (anchor, learned(sample, self._features.groups))
+            found = learned(sample, self._features.groups)
+            nothing = np.empty((0, sample.features.shape[1]))
+            r2 = explained(posterior(sample, nothing, found))
+            self._learned = _Lesson(anchor, found, r2)
+        return self._learned
+
+    def _belief(self, known: Observations, waiting: Matrix) -> Posterior:
         near = known[_telling(known.values, _MOST_KNOWN)]
-        return posterior(near, self._features(waiting), self._learned[1])
+        return posterior(near, self._features(waiting), self._lesson().hyperparameters)
 
     def _promising(self, waiting: Matrix, rng: np.random.Generator) -> tuple[Genome, float]:
         """The genome of greatest expected improvement, given those in flight, and how much."""
@@ -175,7 +225,7 @@ class Auto:
         expected = np.concatenate((values[best], belief(self._features(waiting))[0]))
         holding = expected[self._constraints.violation(expected) == 0]
         boxes = Boxes.beyond(_thinned(holding, reference), reference)
-        taken = np.concatenate((np.stack(self._genomes), waiting))
+        taken = KDTree(np.concatenate((np.stack(self._genomes), waiting)))
         unit = span(values)
 
         def worth(pool: Matrix) -> Matrix:
@@ -186,11 +236,13 @@ class Auto:
             mean, sd = belief(self._features(pool))
             gain = boxes.expected_gain(mean, sd) * self._constraints.chance(mean, sd)
             gain[gain < _NOTHING * sd.prod(axis=1)] = 0.0
-            gain[cdist(pool, taken, "chebyshev").min(axis=1) < _SAME] = -1.0
+            nearest, _ = taken.query(pool, p=np.inf, distance_upper_bound=_SAME)
+            gain[np.isfinite(nearest)] = -1.0
             inside = np.minimum(mean + sd - reference, self._constraints.high - mean + sd)
             return np.stack((gain, (inside / unit).min(axis=1)), axis=1)
 
-        pool = self._pool(genomes[best], rng)
+        useful = best & (values > reference).all(axis=1)
+        pool = self._pool(genomes[useful if useful.any() else best], rng)
         value = worth(pool)
         for step in _ROUND_STEP * 0.5 ** np.arange(_ROUNDS):
             leaders = np.lexsort(value.T[::-1])[::-1][:_BEST]
@@ -223,6 +275,11 @@ class Auto:
         given_up = values if self._constraints else np.stack(shared or list(points))
         below: Vector = given_up.min(axis=0) - 0.1 * span(points)
         return np.maximum(below, self._constraints.low)
+
+
+def _range(numbers: Vector) -> str:
+    low, high = (f"{number:.2f}" for number in (numbers.min(), numbers.max()))
+    return low if low == high else f"{low} to {high}"
 
 
 @functools.cache

@@ -105,6 +105,9 @@ class M2N2:
     def tell(self, outcome: Outcome) -> None:
         self._population.tell(outcome)
 
+    def status(self) -> str:
+        return self._population.status()
+
     @staticmethod
     def problems(spec: SearchSpec, dim: int, options: M2N2Options) -> Mapping[str, str]:
         problems: dict[str, str] = {}
@@ -181,6 +184,14 @@ class _Population(Generic[Individual]):
             if (key := self._key(proposed)) not in self._tried and key not in being_tried:
                 break
         return proposed
+
+    def status(self) -> str:
+        members = len(self._archive)
+        if self._breed.is_founding(self._told, members):
+            return f"Founds its archive, which has {members} members."
+        return (
+            f"Mates the {members} members of its archive with those that are right where they err."
+        )
 
     def tell(self, outcome: Outcome) -> None:
         self._told += 1

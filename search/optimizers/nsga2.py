@@ -82,6 +82,12 @@ class NSGA2:
         if len(self._members) > self._options.population:
             del self._members[self._worst()]
 
+    def status(self) -> str:
+        missing = self._options.population - len(self._members)
+        if missing > 0:
+            return f"Samples spread points until {missing} more of a population are scored."
+        return "Crosses and mutates the nondominated of its population, to move all of the front."
+
     @staticmethod
     def problems(spec: SearchSpec, dim: int, options: NSGA2Options) -> Mapping[str, str]:  # noqa: ARG004  # only genes matter
         return needs_genes(dim)

@@ -73,6 +73,9 @@ class Uniform:
     def tell(self, outcome: Outcome) -> None:
         pass
 
+    def status(self) -> str:
+        return "Spreads points evenly over the space; scores change nothing."
+
     @staticmethod
     def problems(
         spec: SearchSpec,  # noqa: ARG004  # any spec will do

@@ -30,6 +30,9 @@ class Recorder:
     def tell(self, outcome: Outcome) -> None:
         self.told.append(outcome.candidate.ordinal)
 
+    def status(self) -> str:
+        return f"Was told {len(self.told)} outcomes."
+
 
 def run(parallel: int, seed: int = 0) -> SearchRun:
     return SearchRun((), Recorder(), parallel=parallel, seed=seed)  # type: ignore[arg-type]  # a fake
@@ -51,6 +54,15 @@ def test_a_candidate_follows_from_all_outcomes_but_the_last_in_flight(parallel: 
 
 def test_proposing_twice_gives_the_same_candidate() -> None:
     assert run(2).propose(0) == run(2).propose(0)
+
+
+def test_a_candidate_says_what_the_optimizer_did() -> None:
+    search, proposed = run(parallel=1), []
+    for ordinal in range(3):
+        absorb_until_ready(search, ordinal, proposed)
+        proposed.append(search.propose(ordinal))
+    assert proposed[-1].origin.detail["status"] == "Was told 2 outcomes."
+    assert "draw" in proposed[-1].origin.detail
 
 
 def test_another_seed_gives_another_draw() -> None:

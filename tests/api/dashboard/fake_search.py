@@ -343,11 +343,15 @@ class FakeSearch:
         if ordinal == len(moves):
             return OriginView(move="kept", parents=[], detail={"search": "0123", "ordinal": 17})
         if ordinal < 14:
-            return OriginView(move="sample", parents=[], detail={})
+            return OriginView(move="sample", parents=[], detail={"status": self._status(ordinal)})
         parents = sorted({int(p) for p in self._rng.integers(1, ordinal, size=2)})
         split = round(float(self._rng.uniform()), 3)
         detail: dict[str, float | str] = {"split": split, self.hostile or "ratio": 0.5}
+        detail["status"] = self._status(ordinal)
         return OriginView(move="crossover", parents=parents, detail=detail)
+
+    def _status(self, ordinal: int) -> str:
+        return f"Has looked at {ordinal} merges. {self.hostile}".strip()
 
     def _scores(self, ordinal: int) -> dict[str, ScoreView]:
         """Baselines as they are; later candidates lean towards all skills at once."""

@@ -132,6 +132,17 @@ def test_one_objective_leaves_nothing_to_prefer(
     assert watch.complaints == []
 
 
+def test_what_the_optimizer_does_is_said_while_it_does_it(
+    watched_page: Page, watch: Watch, service: FakeService, address: str
+) -> None:
+    search = service.add(spec(), pace_s=0.4)
+    watched_page.goto(f"{address}/#/searches/{search.id}")
+    said = watched_page.locator(".optimizer-status")
+    expect(said).to_contain_text("Has looked at", timeout=20_000)
+    expect(watched_page.locator(".panel-lineage")).not_to_contain_text("Has looked at")
+    assert watch.complaints == []
+
+
 def test_a_click_on_a_point_selects_it_in_every_panel(
     watched_page: Page, watch: Watch, service: FakeService, address: str
 ) -> None:

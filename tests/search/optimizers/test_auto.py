@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +17,7 @@ def test_it_opens_with_a_weight_that_papers_recommend() -> None:
     setup = Setup("auto")
     own = search(setup, 12).candidates
     first = next(c for c in own if c.origin.move == "sample")
-    assert first.genome == pytest.approx((0.3,) * setup.space.dim)
+    assert first.genome == pytest.approx((0.4,) * setup.space.dim)
 
 
 @pytest.mark.parametrize("parallel", [1, 8])
@@ -39,10 +40,10 @@ def test_a_candidate_follows_from_those_in_flight() -> None:
     assert run.propose(29, [waiting]) != run.propose(29, [elsewhere])
 
 
-def test_the_best_of_a_smooth_hill_is_found_to_a_percent() -> None:
+def test_the_best_of_a_smooth_hill_is_found_to_three_percent() -> None:
     """Nine genes; random points come to 0.79 in as many evaluations."""
     setup = Setup("auto", objectives=1)
-    assert search(setup, 60).points().max() > 0.99
+    assert search(setup, 60).points().max() > 0.97
 
 
 def test_weights_of_zero_are_known_to_be_the_base() -> None:
@@ -70,19 +71,47 @@ def test_a_long_front_is_thinned_to_points_of_it() -> None:
     angle = np.linspace(0.01, np.pi / 2 - 0.01, 300)
     points = np.stack((np.cos(angle), np.sin(angle)), axis=1)
     thin = _thinned(points, np.zeros(2))
-    assert len(thin) == 100
+    assert len(thin) == 200
     assert front(thin).all()
     assert {thin[:, 0].min(), thin[:, 0].max()} == {points[:, 0].min(), points[:, 0].max()}
 
 
 def test_scores_outside_of_what_is_wanted_do_not_stop_the_search() -> None:
-    """Every score lies below the floor: the search goes to where it is nearest."""
+    """Every score lies below the floor: the search stays where it is nearer than elsewhere."""
     setup = Setup("auto")
     task = replace(setup.task(), floor=np.full(3, 0.999))
     optimizer = type(setup.start())(task, setup.start().options())  # type: ignore[call-arg]
     for told in search(setup, 30).outcomes:
         optimizer.tell(told)
-    candidate = optimizer.ask(30, np.random.default_rng(0))
-    least = [accuracies(setup, c).min() for c in search(setup, 12).candidates]
-    assert accuracies(setup, candidate).min() > np.median(least)
-    optimizer.tell(outcome(candidate, accuracies(setup, candidate)))
+    least = []
+    for ordinal in range(30, 45):
+        candidate = optimizer.ask(ordinal, np.random.default_rng([0, ordinal]))
+        scores = accuracies(setup, candidate)
+        optimizer.tell(outcome(candidate, scores))
+        least.append(scores.min())
+    sampled = [
+        accuracies(setup, c).min()
+        for c in search(replace(setup, optimizer="uniform"), 100).candidates
+    ]
+    assert np.mean(least) > np.mean(sampled)
+
+
+def test_cma_es_shares_a_long_search_for_one_score() -> None:
+    setup = Setup("auto", objectives=1)
+    optimizer = setup.start()
+    told = search(Setup("uniform", objectives=1), 310).outcomes
+    for one in told:
+        optimizer.tell(one)
+    asked = [optimizer.ask(n, np.random.default_rng([0, n])) for n in (310, 311)]
+    assert [c.origin.move for c in asked] == ["expected_improvement", "evolution"]
+    assert "CMA-ES" in optimizer.status()
+
+
+def test_it_says_how_well_it_predicts() -> None:
+    setup = Setup("auto")
+    optimizer = setup.start()
+    assert "papers recommend" in optimizer.status()
+    for told in search(setup, 40).outcomes:
+        optimizer.tell(told)
+    assert "Gaussian processes over" in optimizer.status()
+    assert re.search(r"R² of 0\.[789]\d", optimizer.status())

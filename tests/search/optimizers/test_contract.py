@@ -31,6 +31,18 @@ def test_asking_changes_nothing(setup: Setup) -> None:
     assert silent.ask(40, rng(40)) == curious.ask(40, rng(40)) == silent.ask(40, rng(40))
 
 
+def test_it_says_in_a_sentence_what_it_does(setup: Setup) -> None:
+    """At every point of a search, and with each candidate; saying so changes nothing."""
+    run, optimizer = setup.run(), setup.start()
+    for told in search(setup, 40).outcomes:
+        run.absorb(told)
+        optimizer.tell(told)
+        status = optimizer.status()
+        assert status.endswith(".")
+        assert len(status) < 300
+    assert run.propose(40).origin.detail["status"] == optimizer.status()
+
+
 def test_replayed_outcomes_give_the_same_candidates(setup: Setup) -> None:
     setup = replace(setup, parallel=4)
     outcomes = search(setup, 45).outcomes

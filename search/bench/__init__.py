@@ -1,0 +1,1 @@
+"""Optimizers held against each other on problems whose best front is known."""
