@@ -187,7 +187,7 @@ class _Population(Generic[Individual]):
 
     def status(self) -> str:
         members = len(self._archive)
-        if self._breed.is_founding(self._told, members):
+        if self._is_founding(self._told):
             return f"Founds its archive, which has {members} members."
         return (
             f"Mates the {members} members of its archive with those that are right where they err."
