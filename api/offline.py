@@ -77,7 +77,7 @@ def merge_file(
     recipe, named = _recipe(document)
     places = {name: beside / place for name, place in named.items()}
     places |= {name: Path(place) for name, place in models.items()}
-    zoo, _ = _zoo(recipe.parents, places, dtype)
+    zoo, _ = _zoo(recipe.models, places, dtype)
     return Merged(merge_into_folder(recipe, zoo, folder, as_adapter=as_adapter, rank=rank))
 
 

@@ -47,7 +47,7 @@ def model_card(
         mergekit: the recipe in mergekit's YAML, where it has one.
         is_adapter: whether this is an adapter and no checkpoint.
     """
-    used = ["base", *(name for name in recipe.parents if name != "base")]
+    used = ["base", *(name for name in recipe.models if name != "base")]
     licences = {
         models[name]: licence(Path(folder)) for name, folder in _folders(zoo) if name in used
     }

@@ -40,7 +40,7 @@ def mergekit_yaml(recipe: Recipe, layout: Layout, models: Mapping[str, str]) -> 
     """
     method = methods[recipe.method]
     declaration = method.declaration
-    if declaration.mergekit is None or isinstance(recipe.partition, Segments):
+    if declaration.mergekit is None or recipe.path or isinstance(recipe.partition, Segments):
         return None
     arguments = method.arguments(recipe.at(0), len(recipe.parents))
     named = bool(arguments.get(TASK_VECTORS, declaration.uses_base))
