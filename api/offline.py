@@ -24,7 +24,13 @@ from search.recipe import Recipe
 from search.registry import UnknownName, suggestion
 from search.spec import BASE, DType, Evaluation, problems_of
 from workers.merge_folder import Written, merge_into_folder
-from workers.mergekit import Configuration, parse_configuration, place_of, recipe_of
+from workers.mergekit import (
+    Configuration,
+    Stacking,
+    parse_configuration,
+    place_of,
+    recipe_of,
+)
 from workers.merging.merge_method import methods
 from workers.messages import Zoo
 from workers.planning.preflight import preflight
@@ -97,7 +103,7 @@ def _recipe(document: dict[str, Any]) -> tuple[Recipe, dict[str, str]]:
 
 
 def _places(
-    configuration: Configuration, beside: Path, models: Mapping[str, str]
+    configuration: Configuration | Stacking, beside: Path, models: Mapping[str, str]
 ) -> dict[str, Path]:
     """Folders of a configuration's models: as given by model or name, else as it calls them."""
     places = {}

@@ -231,7 +231,7 @@ def test_a_mergekit_configuration_becomes_a_folder(
     ("change", "says"),
     [
         ({}, "models.elsewhere: there is no folder 'org/elsewhere' beside the file; give --model"),
-        ({"merge_method": "passthrough"}, "merge_method: passthrough builds a model"),
+        ({"merge_method": "passthrough"}, "'passthrough' takes one model at a time, not 2"),
         ({"base_model": "nowhere"}, "models.base: there is no folder 'nowhere'"),
         ({"models": []}, "models: has 0; name at least 1"),
     ],
