@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from search.space import Choice, Gene, SearchSpace
+from search.genes import Choice, Gene
+from search.space import SearchSpace
 
 Matrix = NDArray[np.float64]
 
@@ -44,7 +45,7 @@ class Features:
                 columns.append(column[:, None])
                 continue
             count = len(gene.choices)
-            place = np.clip((column * count).astype(np.int64), 0, count - 1)
+            place = gene.places(column)
             columns.append(np.eye(count)[place] if _words(gene) else (place[:, None] + 0.5) / count)
         return np.concatenate(columns, axis=1)
 

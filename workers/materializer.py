@@ -17,6 +17,7 @@ from search.layout import Piece, in_layer
 from search.problems import Invalid
 from search.recipe import Recipe
 from search.spec import BASE
+from search.stack import NoStack
 from workers.checkpoints.parents import Parents
 from workers.kernels.weighted_sum import write
 from workers.merging.merge_method import (
@@ -29,7 +30,6 @@ from workers.merging.merge_method import (
 from workers.paths.layers import Layers
 from workers.paths.laying import as_is, as_told, laid_path, unmerged_along
 from workers.paths.route import Place, Route
-from workers.paths.stack import NoStack
 
 
 class Materializer:

@@ -15,12 +15,12 @@ from search.problems import Invalid, Problem
 from search.recipe import MOST_STEPS, Recipe, Step
 from search.registry import suggestion
 from search.spec import BASE, DType
+from search.stack import NoStack, Stack, stack_of
 from workers.checkpoints.headers import FLOATS
 from workers.mergekit.settings import Setting
 from workers.merging.merge_method import methods
 from workers.paths.folding import Change
 from workers.paths.route import Route, route
-from workers.paths.stack import NoStack, Stack, stack_of
 
 METHOD = "passthrough"
 _SCALE = "scale"
@@ -107,7 +107,9 @@ def stacked(stacking: Stacking, layout: Layout) -> Recipe:
 def passthrough_yaml(recipe: Recipe, layout: Layout, models: Mapping[str, str]) -> str | None:
     """The configuration with which mergekit stacks the layers of a path; None where it cannot.
 
-    It can where nothing is merged of several models, and scales are factors of weights.
+    It can where nothing is merged of several models, and scales are factors of weights. The base
+    model lends configuration and tokenizer; asked for the tokenizer by name, mergekit would cut
+    padded embeddings.
 
     Args:
         recipe: with a path.
@@ -130,7 +132,6 @@ def passthrough_yaml(recipe: Recipe, layout: Layout, models: Mapping[str, str]) 
         "slices": [piece.document(models) for piece in pieces],
         "dtype": "float32",
         "out_dtype": dtypes.most_common(1)[0][0],
-        "tokenizer_source": models[BASE],
     }
     return yaml.safe_dump(document, sort_keys=False)
 

@@ -11,11 +11,11 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from search.recipe import Step
+from search.stack import NoStack
 from workers.checkpoints.parents import Parents
 from workers.merging.merge_method import NotMergeable
 from workers.paths.layers import Layers
 from workers.paths.laying import laid_path
-from workers.paths.stack import NoStack
 from workers.planning.preflight import checkpoint_bytes
 
 

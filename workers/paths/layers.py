@@ -12,13 +12,15 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
-from workers.paths.stack import DEPTH, NoStack, changes
+from search.stack import NoStack
 
 # Tensor of a layer of the new model, by its place and its name within the layer.
 Find = Callable[[int, str], Tensor]
 
 # What tells a layer where it is, and not what it does; and what it is used for just now.
 _NO_MATTER = frozenset({"layer_idx", "layer_id", "layer_number", "training"})
+# What transformers calls the number of layers, whatever a model's files call it.
+_DEPTH = "num_hidden_layers"
 _PLAIN = (bool, int, float, str, type(None))
 
 
@@ -76,7 +78,7 @@ class Layers:
 
     def told(self, layers: Sequence[int]) -> dict[str, Any]:
         """What the configuration says with these layers that it does not say now."""
-        return changes(self._config, layers)
+        return _changes(self._config, layers)
 
     def built(self, layers: Sequence[int]) -> nn.ModuleList:
         """Such layers without weights.
@@ -122,6 +124,24 @@ class Layers:
             _tell(one, told)
 
 
+def _changes(config: PreTrainedConfig, layers: Sequence[int]) -> dict[str, Any]:
+    """What the configuration of a model says otherwise that has these layers of another.
+
+    Their number, and every list with an entry for each layer (``layer_types``).
+
+    Args:
+        config: of the model that the layers are of, or of one that is built alike.
+        layers: their numbers there, in the new order.
+    """
+    depth = getattr(config, _DEPTH)
+    told = {
+        name: [value[layer] for layer in layers]
+        for name, value in config.to_dict().items()
+        if "layer" in name and isinstance(value, list) and len(value) == depth
+    }
+    return {config.attribute_map.get(_DEPTH, _DEPTH): len(layers), **told}
+
+
 def _spelled(model: PreTrainedModel, stack: str) -> str:
     """What a model calls the list that files call ``stack``: with or without the body's prefix."""
     prefix = f"{model.base_model_prefix}."
@@ -131,7 +151,7 @@ def _spelled(model: PreTrainedModel, stack: str) -> str:
             found = getattr(model.get_submodule(holder), last)
         except AttributeError:
             continue
-        if isinstance(found, nn.ModuleList) and len(found) == getattr(model.config, DEPTH, 0):
+        if isinstance(found, nn.ModuleList) and len(found) == getattr(model.config, _DEPTH, 0):
             return name
     raise NoStack(f"{type(model).__name__} has no plain list of layers '{stack}'")
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from search.layout import Layout
 from search.recipe import Step
+from search.stack import Stack, stack_of
 from workers.paths.folding import Change, folded
-from workers.paths.stack import Stack, stack_of
 
 # Beyond this, or below its inverse, a product of scales leaves nothing of a state in float16.
 _MOST = 1e4

@@ -1,18 +1,11 @@
-"""The layers of a model, as its files name them, and the configuration of a model with others."""
+"""The layers of a model, as its files name them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 from search.layout import Layout, in_layer
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedConfig
-
-# What transformers calls the number of layers, whatever a model's files call it.
-DEPTH = "num_hidden_layers"
 
 
 class NoStack(ValueError):
@@ -65,21 +58,3 @@ def stack_of(layout: Layout) -> Stack:
     sizes = {t.name: t.size for t in layout.tensors}
     parts = {part: sizes[f"{name}.0.{part}"] for part in sorted(layers[0])}
     return Stack(name, len(layers), parts)
-
-
-def changes(config: PreTrainedConfig, layers: Sequence[int]) -> dict[str, Any]:
-    """What the configuration of a model says otherwise that has these layers of another.
-
-    Their number, and every list with an entry for each layer (``layer_types``).
-
-    Args:
-        config: of the model that the layers are of, or of one that is built alike.
-        layers: their numbers there, in the new order.
-    """
-    depth = getattr(config, DEPTH)
-    told = {
-        name: [value[layer] for layer in layers]
-        for name, value in config.to_dict().items()
-        if "layer" in name and isinstance(value, list) and len(value) == depth
-    }
-    return {config.attribute_map.get(DEPTH, DEPTH): len(layers), **told}
