@@ -13,8 +13,8 @@ from pydantic import Field
 
 from search.archives.niches import NicheArchive
 from search.crossover import Angle
-from search.layout import Module
 from search.genes import Choice
+from search.layout import Module
 from search.lineage import Lineage, Table
 from search.optimizer import Options, RacesOn, Task, needs_genes, optimizers
 from search.optimizers.uniform import SobolPoints
