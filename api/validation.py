@@ -19,6 +19,7 @@ from api.locating import locate
 from api.settings import Settings
 from api.store import Submission
 from evals import harness
+from search.flow import Flow
 from search.layout import Layout
 from search.method import MethodDeclaration, one_of
 from search.optimizer import optimizers
@@ -234,12 +235,15 @@ def _along_paths(
     problems: list[Problem],
 ) -> Preflight | None:
     """The preflight where models may have other layers than the base, if they may."""
-    flow = space.flow if space is not None else None
-    ready = folders.base is not None and found is not None and not found.problems
-    if flow is None or not ready or folders.base is None or found is None or found.layout is None:
-        return found
-    problems += refusals(folders.base[1], found.layout, flow.longest, scales=flow.scales)
-    return at_most(found, flow.longest, scales=flow.scales)
+    match space, found, folders:
+        case (
+            SearchSpace(flow=Flow() as flow),
+            Preflight(layout=Layout() as layout, problems=()),
+            Folders(base=(_, base)),
+        ):
+            problems += refusals(base, layout, flow.longest, scales=flow.scales)
+            return at_most(found, flow.longest, scales=flow.scales)
+    return found
 
 
 def _declaration(spec: SearchSpec) -> MethodDeclaration | None:

@@ -123,6 +123,16 @@ def test_a_path_that_no_model_can_take_is_refused(document: Any, settings: Setti
     assert "'merged' is taken" in problems(document, settings)["parents[0].name"]
 
 
+def test_a_base_that_transformers_cannot_build_is_told(
+    document: Any, tmp_path: Path, settings: Settings
+) -> None:
+    for name in ("base", "add", "reverse"):
+        make_model(tmp_path / name, num_attention_heads=3)  # do not divide 8
+    elsewhere = settings.model_copy(update={"model_roots": (tmp_path,)})
+    document["space"]["path"] = {}
+    assert problems(document, elsewhere)["space.path"].startswith("transformers cannot build it")
+
+
 def test_scales_of_an_architecture_that_loses_them_are_refused(
     document: Any, tmp_path: Path, settings: Settings
 ) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from search.recipe import Step
@@ -17,6 +18,18 @@ from workers.merging.merge_method import NotMergeable
 from workers.paths.layers import Layers
 from workers.paths.laying import laid_path
 from workers.planning.preflight import checkpoint_bytes
+
+# What transformers raises of configurations that it cannot make a model of.
+_FAULTS = (
+    OSError,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    NotImplementedError,
+    StrictDataclassError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +74,16 @@ def configured(folder: Path, stack: str, layers: Sequence[int]) -> dict[str, Any
     Raises:
         NoStack: the architecture does not allow it.
     """
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     build: Any = AutoModelForCausalLM.from_config
-    with torch.device("meta"):
-        model = build(config, trust_remote_code=False)
-    own = Layers(model, stack)
-    own.built(layers)
-    return own.told(layers)
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        with torch.device("meta"):
+            model = build(config, trust_remote_code=False)
+        own = Layers(model, stack)
+        own.built(layers)
+        return own.told(layers)
+    except NoStack:
+        raise
+    except _FAULTS as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise NoStack(f"transformers cannot build it with {len(layers)} layers: {reason}") from None
