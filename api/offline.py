@@ -24,7 +24,13 @@ from search.recipe import Recipe
 from search.registry import UnknownName, suggestion
 from search.spec import BASE, DType, Evaluation, problems_of
 from workers.merge_folder import Written, merge_into_folder
-from workers.mergekit import Configuration, parse_configuration, place_of, recipe_of
+from workers.mergekit import (
+    Configuration,
+    Stacking,
+    parse_configuration,
+    place_of,
+    recipe_of,
+)
 from workers.merging.merge_method import methods
 from workers.messages import Zoo
 from workers.planning.preflight import preflight
@@ -77,7 +83,7 @@ def merge_file(
     recipe, named = _recipe(document)
     places = {name: beside / place for name, place in named.items()}
     places |= {name: Path(place) for name, place in models.items()}
-    zoo, _ = _zoo(recipe.parents, places, dtype)
+    zoo, _ = _zoo(recipe.models, places, dtype)
     return Merged(merge_into_folder(recipe, zoo, folder, as_adapter=as_adapter, rank=rank))
 
 
@@ -97,7 +103,7 @@ def _recipe(document: dict[str, Any]) -> tuple[Recipe, dict[str, str]]:
 
 
 def _places(
-    configuration: Configuration, beside: Path, models: Mapping[str, str]
+    configuration: Configuration | Stacking, beside: Path, models: Mapping[str, str]
 ) -> dict[str, Path]:
     """Folders of a configuration's models: as given by model or name, else as it calls them."""
     places = {}

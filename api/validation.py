@@ -19,6 +19,7 @@ from api.locating import locate
 from api.settings import Settings
 from api.store import Submission
 from evals import harness
+from search.flow import Flow
 from search.layout import Layout
 from search.method import MethodDeclaration, one_of
 from search.optimizer import optimizers
@@ -40,6 +41,7 @@ from search.spec import (
 from workers.checkpoints.chat_template import chat_template
 from workers.merging.merge_method import methods
 from workers.messages import Zoo
+from workers.paths.planning import at_most, refusals
 from workers.planning.memory import free_memory
 from workers.planning.needs import Needs, free_disk, needs
 from workers.planning.preflight import Preflight, preflight
@@ -117,6 +119,7 @@ def examine(document: object, settings: Settings, find: Find) -> Examined:
     found = _preflight(folders, problems)
     problems += _template_problems(spec, folders)
     space = _space(spec, found, problems)
+    found = _along_paths(space, found, folders, problems)
     if space is not None and spec is not None and found is not None and found.layout is not None:
         problems += _misuses(spec, space.dim)
         problems += _too_small(spec, space)
@@ -223,6 +226,24 @@ def _space(
         return None
     layout = found.layout if found and found.layout else Layout(tensors=())
     return _attempt(lambda: SearchSpace(declaration, spec, layout), problems)
+
+
+def _along_paths(
+    space: SearchSpace | None,
+    found: Preflight | None,
+    folders: Folders,
+    problems: list[Problem],
+) -> Preflight | None:
+    """The preflight where models may have other layers than the base, if they may."""
+    match space, found, folders:
+        case (
+            SearchSpace(flow=Flow() as flow),
+            Preflight(layout=Layout() as layout, problems=()),
+            Folders(base=(_, base)),
+        ):
+            problems += refusals(base, layout, flow.longest, scales=flow.scales)
+            return at_most(found, flow.longest, scales=flow.scales)
+    return found
 
 
 def _declaration(spec: SearchSpec) -> MethodDeclaration | None:

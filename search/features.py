@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from search.genes import Choice, Gene
 from search.geometry import Geometry
-from search.space import EVERYWHERE, Choice, Gene, SearchSpace
+from search.groups import EVERYWHERE
+from search.space import SearchSpace
 
 Matrix = NDArray[np.float64]
 Vector = NDArray[np.float64]
@@ -54,15 +56,14 @@ class Features:
         """(n, dim) genomes to (n, features) in the unit cube, or as far around it as they move."""
         columns = []
         for gene, column, effect in zip(self._genes, genomes.T, self._effects, strict=True):
-            if isinstance(gene, Choice):
-                count = len(gene.choices)
-                place = np.clip((column * count).astype(np.int64), 0, count - 1)
-                if _words(gene):
-                    columns.append(np.eye(count)[place])
-                else:
-                    columns.append(_stretched((place + 0.5) / count, effect))
-            else:
+            if not isinstance(gene, Choice):
                 columns.append(_stretched(column, effect))
+                continue
+            count, place = len(gene.choices), gene.places(column)
+            if _words(gene):
+                columns.append(np.eye(count)[place])
+            else:
+                columns.append(_stretched((place + 0.5) / count, effect))
         return np.concatenate(columns, axis=1)
 
 

@@ -216,6 +216,15 @@ def module_of(name: str) -> Module | None:
     return next((module for module, pattern in _MODULES if pattern.search(name)), None)
 
 
+def in_layer(name: str) -> tuple[str, int, str] | None:
+    """``model.layers.3.mlp.up.weight`` as stack ``model.layers``, 3, rest; None outside of layers.
+
+    Unlike in the labels of blocks, the stack is called as tensors call it.
+    """
+    match = _LAYER.match(name)
+    return None if match is None else (match["stack"], int(match["index"]), match["rest"])
+
+
 def is_head(name: str) -> bool:
     """Whether a tensor turns the last hidden state into logits, by its name."""
     return _outside(name) == "head"
@@ -226,11 +235,10 @@ def _layer(name: str) -> tuple[str, int, str]:
 
     The stack loses its ``model.`` or ``transformer.`` so that labels stay short.
     """
-    match = _LAYER.match(name)
-    if match is None:
+    if (found := in_layer(name)) is None:
         return "", -1, name
-    stack = match["stack"].removeprefix("model.").removeprefix("transformer.")
-    return stack, int(match["index"]), match["rest"]
+    stack, index, rest = found
+    return stack.removeprefix("model.").removeprefix("transformer."), index, rest
 
 
 def _outside(name: str) -> str:

@@ -92,7 +92,7 @@ class Lineage:
     def table(self, recipe: Recipe) -> Table | None:
         """The table of a ``linear`` recipe, or None when its blocks are not made of cells."""
         weight = recipe.parameters.get("weight")
-        if recipe.method != "linear" or not isinstance(weight, tuple):
+        if recipe.method != "linear" or recipe.path or not isinstance(weight, tuple):
             return None
         rows = np.zeros((len(weight), len(self._models)))
         columns = [self._models.index(name) for name in recipe.parents]

@@ -30,6 +30,7 @@ class Kept:
         """Of the candidate that it is here."""
         return Origin(KEPT, detail={"search": self.search, "ordinal": self.ordinal})
 
+
 # In the detail of an origin: what the optimizer was doing when it proposed the candidate, and why.
 STATUS = "status"
 

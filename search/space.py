@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from search import flow
+from search.genes import Choice as Choice
+from search.genes import Gene as Gene
 from search.geometry import Geometry
 from search.groups import EVERYWHERE as EVERYWHERE
 from search.groups import Group, Spread, apart, everywhere, gradient, refined
@@ -34,67 +36,6 @@ NORM = "norm"
 SHARE = "share"
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """One searched value among some: of a parameter, the method, or whether to include a parent.
-
-    It belongs to a block or a group of them, named by the first, or to all (`EVERYWHERE`).
-    """
-
-    block: int
-    parameter: str
-    parent: int | None
-    choices: tuple[Any, ...]
-
-    def value(self, unit: float) -> Any:
-        """The choice whose equal part of [0, 1] a point lies in."""
-        return self.choices[min(max(int(unit * len(self.choices)), 0), len(self.choices) - 1)]
-
-    def unit(self, value: Any) -> float:
-        """The middle of a choice's part; of numbers, that of the nearest."""
-        if value in self.choices:
-            place = self.choices.index(value)
-        elif isinstance(value, float) and all(isinstance(c, int | float) for c in self.choices):
-            place = min(range(len(self.choices)), key=lambda i: abs(self.choices[i] - value))
-        else:
-            place = 0
-        return (place + 0.5) / len(self.choices)
-
-
-@dataclass(frozen=True, slots=True)
-class Gene:
-    """One searched coefficient: a parameter in a group of blocks, for one parent or for all.
-
-    ``block`` is the one that it decides on alone, or `EVERYWHERE`.
-    """
-
-    block: int
-    parameter: str
-    parent: int | None
-    low: float
-    high: float
-    log: bool
-
-    def value(self, unit: float) -> float:
-        """Map [0, 1] onto the range; strictly increasing, both bounds exact."""
-        if unit <= 0.0:
-            return self.low
-        if unit >= 1.0:
-            return self.high
-        if self.log:
-            return math.exp(math.log(self.low) + unit * (math.log(self.high) - math.log(self.low)))
-        return self.low + unit * (self.high - self.low)
-
-    def unit(self, value: float) -> float:
-        """Inverse of ``value``; values outside of the range go to the nearer bound."""
-        clipped = min(max(value, self.low), self.high)
-        if self.log:
-            return (math.log(clipped) - math.log(self.low)) / (
-                math.log(self.high) - math.log(self.low)
-            )
-        return (clipped - self.low) / (self.high - self.low)
-
-
 class SearchSpace:
     """Ordered genes and how a point of the unit cube becomes a recipe.
 
@@ -111,7 +52,8 @@ class SearchSpace:
 
     Raises:
         Invalid: an unknown parameter, a range outside of the declared limits, a parameter that
-            cannot be searched, a gradient of more knots than layers, too few or too many parents.
+            cannot be searched, a gradient of more knots than layers, too few or too many parents, a
+            path through layers that cannot be put in another order.
     """
 
     def __init__(
@@ -124,11 +66,13 @@ class SearchSpace:
         given = spec.space.parameters
         problems = declaration.problems(given, len(spec.parents), prefix="space.parameters.")
         problems += _knotted(given, layout)
+        path, names = spec.space.path, tuple(parent.name for parent in spec.parents)
+        problems += [] if path is None else flow.problems(path, names, layout)
         if problems:
             raise Invalid(problems)
         self.declaration = declaration
         self.layout = layout
-        self.parents = tuple(parent.name for parent in spec.parents)
+        self.parents = names
         self.seed = spec.seed
         self._optional = tuple(i for i, parent in enumerate(spec.parents) if parent.optional)
         self._settings = given
@@ -143,8 +87,10 @@ class SearchSpace:
         self._lengths = self._measured(geometry)
         placed = [*self._words(), *self._coefficients()]
         placed.sort(key=lambda item: item[0].block)  # stable: what is everywhere comes first
-        self.genes = tuple(gene for gene, _ in placed)
+        self._merging = tuple(gene for gene, _ in placed)
         self._places = tuple(place for _, place in placed)
+        self.flow = None if path is None else flow.Flow(path, layout)
+        self.genes = self._merging + (self.flow.genes if self.flow else ())
 
     @property
     def dim(self) -> int:
@@ -154,7 +100,8 @@ class SearchSpace:
     @property
     def names(self) -> tuple[str, ...]:
         """A readable name for each gene: ``layers.0-1.mlp/weight/add``, ``layers@0.5/density``."""
-        return tuple(map(self._name, self.genes, self._places))
+        own = tuple(map(self._name, self._merging, self._places))
+        return own + (self.flow.names if self.flow else ())
 
     def decode(self, genome: Sequence[float] | Genome) -> Recipe:
         """The recipe at a point of the unit cube.
@@ -165,13 +112,20 @@ class SearchSpace:
         """
         if len(genome) != self.dim:
             raise ValueError(f"expected a genome of {self.dim} genes, got {len(genome)}")
+        merge = self._merge(genome[: len(self._merging)])
+        if self.flow is None:
+            return merge
+        return merge.model_copy(update={"path": self.flow.path(genome[len(self._merging) :])})
+
+    def _merge(self, genome: Sequence[float] | Genome) -> Recipe:
+        """What the genes of method and parameters say."""
         words: dict[str, Any] = {}
         left_out: set[int] = set()
         values: dict[str, list[list[float]]] = {
             name: [[] for _ in spread.groups] for name, spread in self._spreads.items()
         }
         units = values.get(WEIGHT, [])  # where a norm is searched: what weights follow from
-        for gene, place, unit in zip(self.genes, self._places, genome, strict=True):
+        for gene, place, unit in zip(self._merging, self._places, genome, strict=True):
             value = gene.value(float(unit))
             if gene.parameter == SHARE and place is not None:
                 units[place].append(value)
@@ -209,10 +163,12 @@ class SearchSpace:
     def encode(self, values: Mapping[str, Any]) -> Genome:
         """The point nearest to parameter values that hold in every block; else defaults.
 
-        Every parent takes part.
+        Every parent takes part, and a path is where the search starts.
         """
         genome = np.empty(self.dim)
-        for position, gene in enumerate(self.genes):
+        if self.flow:
+            genome[len(self._merging) :] = self.flow.usual
+        for position, gene in enumerate(self._merging):
             if gene.parameter in (NORM, SHARE):
                 continue
             if gene.parameter in (METHOD, INCLUDE):
@@ -246,6 +202,10 @@ class SearchSpace:
         if rows is None or not known:
             return None
         genome = self._nearest(method, recipe, [owners[0] for owners in rows])
+        steps = self.flow.locate(recipe.path) if self.flow else None if recipe.path else ()
+        if steps is None:
+            return None
+        genome[len(self._merging) :] = steps
         found = self.decode(genome)
         if found.method != recipe.method or set(found.parents) != set(recipe.parents):
             return None
@@ -257,8 +217,11 @@ class SearchSpace:
         return genome
 
     def reaches(self, values: Mapping[str, Any]) -> bool:
-        """Whether parameters can take exactly these values, in every block."""
-        return all(
+        """Whether parameters can take exactly these values, in every block.
+
+        Of a path: whether it starts with the merge's own layers, as they are.
+        """
+        return (self.flow is None or not self.flow.path(self.flow.usual)) and all(
             self._reaches(self.declaration.parameter(name), value) for name, value in values.items()
         )
 
@@ -317,7 +280,7 @@ class SearchSpace:
     def _direct(self, genome: Genome, weights: NDArray[np.float64], kept: Sequence[int]) -> None:
         """Set the genes of direction and length to what is nearest to (groups, parents) weights."""
         units, norm = self._lengths.split(weights, kept)
-        for position, (gene, place) in enumerate(zip(self.genes, self._places, strict=True)):
+        for position, (gene, place) in enumerate(zip(self._merging, self._places, strict=True)):
             if gene.parameter == NORM:
                 genome[position] = gene.unit(norm)
             elif gene.parameter == SHARE and place is not None and gene.parent is not None:
@@ -411,7 +374,7 @@ class SearchSpace:
         }
         if self._is_directed and WEIGHT in wanted:
             self._direct(genome, wanted[WEIGHT], [self.parents.index(p) for p in recipe.parents])
-        for position, (gene, place) in enumerate(zip(self.genes, self._places, strict=True)):
+        for position, (gene, place) in enumerate(zip(self._merging, self._places, strict=True)):
             if gene.parameter == INCLUDE and gene.parent is not None:
                 genome[position] = gene.unit(self.parents[gene.parent] in recipe.parents)
             elif place is None and gene.parameter in tables:

@@ -195,11 +195,54 @@ Blocks = Annotated[
 ]
 
 
+# In a path, the layers of what the method makes of the parents.
+MERGED = "merged"
+
+
+def _each_source_once(sources: tuple[str, ...]) -> tuple[str, ...]:
+    if twice := _repeated(sources):
+        raise ValueError(f"{twice} stands there more than once; repeats say how often layers come")
+    return sources
+
+
+class LayerPath(_Part):
+    """Search which layers hidden states pass through, in which order and how often.
+
+    The layers of all ``sources`` stand in a row, ``repeats`` times: the slots of Akiba et al. 2024
+    (arXiv:2403.13187), who search which of them are passed, and by what states are scaled before.
+    ``order: depth`` puts the first layers of all sources before all second ones. ``layers``
+    consecutive layers come and go together; by default so many that a source has eight groups at
+    most. The path starts as the first source is: each layer once, none of the others.
+    """
+
+    sources: Annotated[tuple[Name, ...], AfterValidator(_each_source_once)] = Field(
+        default=(MERGED,), min_length=1, max_length=16
+    )
+    layers: int | None = Field(default=None, ge=1, le=1024)
+    repeats: int = Field(default=2, ge=1, le=8)
+    order: Literal["models", "depth"] = "models"
+    scale: Range | None = None
+
+    @model_validator(mode="after")
+    def _scales_are_positive(self) -> Self:
+        if self.scale is not None and not 0.1 <= self.scale.low <= self.scale.high <= 10:
+            raise ValueError("scale is between 0.1 and 10: states are multiplied, again and again")
+        if self.scale is not None and (self.scale.gradient or self.scale.blocks):
+            raise ValueError("scale has a value for each slot; give it low, high and log alone")
+        return self
+
+
+def _is_none(path: LayerPath | None) -> bool:
+    return path is None
+
+
 class Space(_Part):
-    """Which parameters are searched, and in how many separate blocks of the model."""
+    """Which parameters are searched, in how many separate blocks of the model, and which layers."""
 
     blocks: Blocks = "model"
     parameters: dict[str, Setting] = {}
+    # Not told where there is none: digests of other specs stay what they were.
+    path: LayerPath | None = Field(default=None, exclude_if=_is_none)
 
     @property
     def needs_geometry(self) -> bool:

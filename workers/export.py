@@ -20,6 +20,7 @@ from workers.checkpoints.parents import Parents
 from workers.checkpoints.writing import write_adapter, write_checkpoint
 from workers.materializer import Materializer, merged_tensors
 from workers.messages import Export, Exported, Rejected
+from workers.paths.configuring import saved
 from workers.resident import Resident
 from workers.verify import (
     AS_IT_IS,
@@ -54,10 +55,13 @@ def export(work: Export, resident: Resident) -> Exported | Rejected:
 def _model(work: Export, resident: Resident) -> Exported:
     resident.materializer.materialize(work.recipe)
     scores, check = _scored(work, resident)
+    told = saved(resident.parents, work.recipe.path)
     files = write_checkpoint(
         Path(work.destination),
         merged_tensors(resident.parents, work.recipe),
         Path(resident.zoo.base),
+        config=told.config,
+        size_bytes=told.size_bytes,
         extra=_companions(work, resident, scores),
         check=check,
     )

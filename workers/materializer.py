@@ -5,26 +5,40 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
-from search.layout import Piece
+from search.layout import Piece, in_layer
 from search.problems import Invalid
 from search.recipe import Recipe
 from search.spec import BASE
+from search.stack import NoStack
 from workers.checkpoints.parents import Parents
 from workers.kernels.weighted_sum import write
-from workers.merging.merge_method import NotMergeable, Sources, methods, require_finite
+from workers.merging.merge_method import (
+    NotMergeable,
+    Sources,
+    is_finite,
+    methods,
+    require_finite,
+)
+from workers.paths.layers import Layers
+from workers.paths.laying import as_is, as_told, laid_path, unmerged_along
+from workers.paths.route import Place, Route
 
 
 class Materializer:
     """Writes candidates into the weights of one resident model.
 
     Nothing the size of a model is allocated for a candidate: each tensor is merged where it will be
-    used. Tied weights are one tensor in the model as in the layout; buffers are left alone.
+    used. Tied weights are one tensor in the model as in the layout; buffers are left alone. Layers
+    of a path are those of the parents where these are, in memory or in their files; a copy is made
+    only of what is in another dtype or scaled.
 
     Args:
         parents: the weights to merge from, on the device of the model.
@@ -36,13 +50,22 @@ class Materializer:
             with).
     """
 
-    def __init__(self, parents: Parents, model: nn.Module) -> None:
+    def __init__(self, parents: Parents, model: PreTrainedModel) -> None:
         self._parents = parents
+        self._model = model
         self._targets = _targets(parents, model)
+        self._layers: Layers | None = None
         smallest, *others = sorted(self._targets, key=lambda name: self._targets[name].numel())
         # Threads end together where the largest tensors come first. But the smallest is written
         # before all of them: what a method finds out about the whole model is found out once.
         self._order = [smallest, *reversed(others)]
+
+    def own_layers(self) -> AbstractContextManager[None]:
+        """The model has its own layers meanwhile, whatever path was materialized last.
+
+        For those who look at its form, which must not depend on what was merged before.
+        """
+        return nullcontext() if self._layers is None else self._layers.own()
 
     def materialize(self, recipe: Recipe) -> None:
         """Make the model the one that the recipe describes.
@@ -52,14 +75,23 @@ class Materializer:
                 then holds neither this candidate nor the last one.
         """
         merge = _Merge(self._parents, recipe)
+        if self._layers is not None:
+            self._layers.restore()
+        way = laid_path(self._parents, recipe.path) if recipe.path else None
+        order = self._order
+        if way is not None:
+            met = way.merged
+            order = [name for name in order if in_layer(name) is None or name in met]
         threads = torch.get_num_threads()
-        alone = len(self._order) if threads == 1 or not merge.in_loops else 1
-        for name in self._order[:alone]:
+        alone = len(order) if threads == 1 or not merge.in_loops else 1
+        for name in order[:alone]:
             self._write(merge, name)
-        jobs = [_pool(threads).submit(self._write, merge, name) for name in self._order[alone:]]
+        jobs = [_pool(threads).submit(self._write, merge, name) for name in order[alone:]]
         wait(jobs)
         for job in jobs:
             job.result()
+        if way is not None:
+            self._follow(way)
 
     @torch.no_grad()
     def _write(self, merge: _Merge, name: str) -> None:
@@ -68,6 +100,30 @@ class Materializer:
             merge.into(target, name)
         else:
             write(target, merge.tensor(name))
+
+    @torch.no_grad()
+    def _follow(self, way: Route) -> None:
+        """Lead the hidden states along a route."""
+        known: dict[tuple[str, str], Tensor] = {}
+
+        def tensor(place: int, part: str) -> Tensor:
+            there = way.places[place]
+            name = way.stack.tensor(there.layer, part)
+            if there.model is None:
+                found = self._targets[name]
+            else:
+                key = (there.model, name)
+                if key not in known:
+                    known[key] = as_is(self._parents, there.model, name)
+                found = known[key]
+            return as_told(found, there.changes.get(part), name)
+
+        try:
+            if self._layers is None:
+                self._layers = Layers(self._model, way.stack.name)
+            self._layers.follow(way.layers, tensor)
+        except NoStack as error:
+            raise NotMergeable(str(error)) from None
 
 
 @functools.cache
@@ -83,12 +139,30 @@ def merged_tensors(parents: Parents, recipe: Recipe) -> Iterator[tuple[str, Tens
             A search has looked for those before its first candidate.
     """
     merge = _Merge(parents, recipe)
+    way = laid_path(parents, recipe.path) if recipe.path else None
     for tensor in parents.layout.tensors:
+        if way is None or in_layer(tensor.name) is None:
+            yield tensor.name, merge.checked(tensor.name)
+    if way is None:
+        yield from parents.unmerged()
+        return
+    for name, place, part in way.tensors():
         with torch.no_grad():
-            merge.require_finite(tensor.name)
-            merged = merge.tensor(tensor.name)
-        yield tensor.name, merged
-    yield from parents.unmerged()
+            found = _placed(merge, parents, way, place, part)
+        yield name, found
+    yield from unmerged_along(parents, way)
+
+
+def _placed(merge: _Merge, parents: Parents, way: Route, place: Place, part: str) -> Tensor:
+    """A tensor of a layer of a path."""
+    name = way.stack.tensor(place.layer, part)
+    if place.model is None:
+        found = merge.checked(name)
+    else:
+        found = as_is(parents, place.model, name)
+        if not is_finite(found):
+            raise NotMergeable(f"'{name}' of '{place.model}' is not finite")
+    return as_told(found, place.changes.get(part), name)
 
 
 class _Merge:
@@ -108,6 +182,12 @@ class _Merge:
     def require_finite(self, name: str) -> None:
         """Refuse a tensor that a model holds in values that are not finite."""
         require_finite(self._sources(name), around_base=self._method.declaration.uses_base)
+
+    @torch.no_grad()
+    def checked(self, name: str) -> Tensor:
+        """A merged tensor of models that are finite there, newly allocated."""
+        self.require_finite(name)
+        return self.tensor(name)
 
     def tensor(self, name: str) -> Tensor:
         """A merged tensor, newly allocated."""

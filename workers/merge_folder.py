@@ -23,6 +23,7 @@ from workers.materializer import merged_tensors
 from workers.merging.memo import Memo
 from workers.merging.merge_method import NotMergeable
 from workers.messages import Zoo
+from workers.paths.configuring import saved
 from workers.survey import weight_hashes
 
 # There is no second candidate that what is known of a tensor could be kept for; what is known of
@@ -83,9 +84,15 @@ def merge_into_folder(
         try:
             if not as_adapter:
                 tensors = _without_hoarding(merged_tensors(parents, recipe))
-                extra = described()
+                told = saved(parents, recipe.path)
                 files = write_checkpoint(
-                    folder, tensors, parents.base.path, extra=extra, shard_bytes=shard_bytes
+                    folder,
+                    tensors,
+                    parents.base.path,
+                    config=told.config,
+                    extra=described(),
+                    shard_bytes=shard_bytes,
+                    size_bytes=told.size_bytes,
                 )
                 return Written(files)
             merged = merge_adapters(parents, recipe, base_name=models[BASE], rank=rank)

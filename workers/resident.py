@@ -87,7 +87,8 @@ class Resident:
         self.model = empty_model(Path(zoo.base), zoo.dtype, device)
         self.materializer = Materializer(self.parents, self.model)
         # Not a method of ours: the cycle would keep an evicted model until some garbage collection.
-        make = partial(Evaluator, self.model, load_tokenizer(Path(zoo.base)), device=device)
+        tokenizer = load_tokenizer(Path(zoo.base))
+        make = partial(_evaluator, self.model, self.materializer, tokenizer, device)
         self._evaluators = Recent[tuple[Suite, Stamp], Evaluator](
             lambda key: make(key[0]), capacity=suites
         )
@@ -102,6 +103,18 @@ class Resident:
     def gate(self, suite: Suite) -> Gate:
         """Refuses broken merges; the first call writes over the resident model."""
         return self._gates[self.evaluator(suite)]
+
+
+def _evaluator(
+    model: PreTrainedModel,
+    materializer: Materializer,
+    tokenizer: PreTrainedTokenizerBase,
+    device: str,
+    suite: Suite,
+) -> Evaluator:
+    """How requests are batched must not depend on the path that the model follows just now."""
+    with materializer.own_layers():
+        return Evaluator(model, tokenizer, suite, device)
 
 
 def empty_model(folder: Path, dtype: str, device: str) -> PreTrainedModel:

@@ -158,6 +158,24 @@ export class CandidatePanel {
 
 const key = ({ ordinal, state }) => `${ordinal} ${state}`;
 
+/** The layers that hidden states pass through, in order; null where they are the merge's own. */
+function pathOf(recipe) {
+  if (!recipe.path?.length) return null;
+  const runs = [];
+  for (const { model, layer, scale } of recipe.path) {
+    const last = runs.at(-1);
+    const name = model ?? "merge";
+    if (last?.name === name && last.to + 1 === layer && scale === 1) last.to = layer;
+    else runs.push({ name, from: layer, to: layer, scale });
+  }
+  return runs
+    .map(({ name, from, to, scale }) => {
+      const layers = from === to ? `${from}` : `${from}–${to}`;
+      return `${name} ${layers}${scale === 1 ? "" : ` × ${format.coefficient(scale)}`}`;
+    })
+    .join(", ");
+}
+
 function facts(detail) {
   const { timings } = detail;
   const time = timings
@@ -172,6 +190,7 @@ function facts(detail) {
     ["Move", moveOf(detail.origin)],
     ["Method", detail.recipe.method],
     ...constants(detail.recipe).map(([name, value]) => [name, format.coefficient(value)]),
+    ["Layers", pathOf(detail.recipe)],
     ["Worker", detail.worker],
     ["Recipe", h("code", { title: detail.digest }, detail.digest.slice(0, 12))],
     ["Engine", engineOf(detail.engine)],

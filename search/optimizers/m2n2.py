@@ -13,6 +13,7 @@ from pydantic import Field
 
 from search.archives.niches import NicheArchive
 from search.crossover import Angle
+from search.genes import Choice
 from search.layout import Module
 from search.lineage import Lineage, Table
 from search.optimizer import Options, RacesOn, Task, needs_genes, optimizers
@@ -72,7 +73,8 @@ class M2N2:
 
     With method ``linear`` an individual is a coefficient table over cells of the model and the
     crossover is the paper's, exactly: what the spec searches does not matter then. With any other
-    method individuals are genomes. The archive says who is replaced (`NicheArchive`).
+    method, or along a path, individuals are genomes. The archive says who is replaced
+    (`NicheArchive`).
 
     By default as the authors' code: one split point anywhere on the grid, the start included, and
     one angle for both of its sides (eq. 2 reads as one for each: ``angle: segment``). From the
@@ -93,7 +95,7 @@ class M2N2:
     def __init__(self, task: Task, options: M2N2Options) -> None:
         self._population: _Population[Table] | _Population[Genome] = (
             _Population(task, options, _Tables(task, options))
-            if task.space.declaration.name == "linear"
+            if task.space.declaration.name == "linear" and task.space.flow is None
             else _Population(task, options, _Genomes(task, options))
         )
 
@@ -111,12 +113,12 @@ class M2N2:
     @staticmethod
     def problems(spec: SearchSpec, dim: int, options: M2N2Options) -> Mapping[str, str]:
         problems: dict[str, str] = {}
-        if spec.method != "linear":
+        if spec.method != "linear" or spec.space.path is not None:
             problems |= needs_genes(dim)
             if options.angle == "segment":
                 problems["optimizer.angle"] = (
                     f"genomes of '{spec.method}' are interpolated on a line, which has no angle; "
-                    "remove it, or use method linear"
+                    "remove it, or use method linear without a path"
                 )
         elif options.split_at == "block" and spec.space.blocks == "model":
             problems["optimizer.split_at"] = (
@@ -297,15 +299,17 @@ class _Genomes:
             modules=options.chromosomes,
             most=options.segments,
         )
-        # Points of one choice are one model; numbers are told apart as finely as tables are.
-        self._choices = np.array([len(getattr(g, "choices", ())) for g in task.space.genes])
 
     def read(self, candidate: Candidate) -> Genome | None:
         return None if candidate.genome is None else np.array(candidate.genome)
 
     def key(self, individual: Genome) -> bytes:
-        chosen = np.minimum(np.floor(individual * self._choices), self._choices - 1)
-        return _digest(np.where(self._choices > 0, chosen, individual))
+        """Points of one choice are one model; numbers are told apart as finely as tables are."""
+        told = individual.copy()
+        for place, gene in enumerate(self._task.space.genes):
+            if isinstance(gene, Choice):
+                told[place] = gene.places(individual[place : place + 1])[0]
+        return _digest(told)
 
     def is_ready(self, told: int) -> bool:  # noqa: ARG002  # as the protocol has it
         return True

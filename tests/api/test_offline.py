@@ -227,11 +227,40 @@ def test_a_mergekit_configuration_becomes_a_folder(
     assert again["merge_method"] == "task_arithmetic"
 
 
+def test_stacked_layers_become_a_folder_with_as_many(
+    zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slices = [("add", [0, 2]), ("reverse", [1, 2])]
+    stacked = {
+        "merge_method": "passthrough",
+        "slices": [{"sources": [{"model": m, "layer_range": part}]} for m, part in slices],
+        "dtype": "float32",
+    }
+    (zoo / "stack.yml").write_text(yaml.safe_dump(stacked))
+    assert run(capsys, "merge", zoo / "stack.yml", "--out", tmp_path / "out")[0] == 0
+    found = load_file(tmp_path / "out" / "model.safetensors")
+    for layer, value in enumerate((1.0, 1.0, 2.0)):
+        assert np.all(found[f"model.layers.{layer}.mlp.up_proj.weight"] == value)
+    assert np.all(found["model.embed_tokens.weight"] == 1.0)
+    assert np.all(found["model.norm.weight"] == 2.0)
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["num_hidden_layers"] == 3
+    # Its own recipe and mergekit's form of it make the same again.
+    recipe = json.loads((tmp_path / "out" / "recipe.json").read_text())
+    recipe["models"] = {"base": str(zoo / "add"), "reverse": str(zoo / "reverse")}
+    (tmp_path / "recipe.json").write_text(json.dumps(recipe))
+    for number, file in enumerate((tmp_path / "out" / "mergekit.yaml", tmp_path / "recipe.json")):
+        again = tmp_path / f"again{number}"
+        assert run(capsys, "merge", file, "--out", again)[0] == 0
+        assert (again / "model.safetensors").read_bytes() == (
+            tmp_path / "out" / "model.safetensors"
+        ).read_bytes()
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
         ({}, "models.elsewhere: there is no folder 'org/elsewhere' beside the file; give --model"),
-        ({"merge_method": "passthrough"}, "merge_method: passthrough builds a model"),
+        ({"merge_method": "passthrough"}, "'passthrough' takes one model at a time, not 2"),
         ({"base_model": "nowhere"}, "models.base: there is no folder 'nowhere'"),
         ({"models": []}, "models: has 0; name at least 1"),
     ],

@@ -87,6 +87,63 @@ def test_what_it_would_take_is_told_beside_what_there_is(document: Any, settings
     assert needs.search_s == pytest.approx(40 * needs.estimate.candidate_s, rel=0.5)
 
 
+def test_a_path_is_told_with_its_largest_model(document: Any, settings: Settings) -> None:
+    before = validate(document, settings)
+    document["space"]["path"] = {"sources": ["merged", "add"], "repeats": 2}
+    accepted = validate(document, settings)
+    # Two layers of two models, twice: six layers more than the base has.
+    layer = sum(t.size for name, t in tensors().items() if ".layers.0." in name)
+    grown = accepted.preflight.checkpoint_bytes - before.preflight.checkpoint_bytes
+    assert grown == 6 * 4 * layer
+    assert accepted.needs.disk_bytes == accepted.preflight.checkpoint_bytes
+    assert accepted.needs.host_bytes == before.needs.host_bytes, "they are where the parents are"
+    assert accepted.genes == before.genes + 8
+    (warning,) = (w for w in accepted.warnings if w.field == "space.path")
+    assert "models have up to 8 layers, the base has 2" in warning.message
+    document["space"]["path"]["scale"] = {"low": 0.9, "high": 1.1}
+    scaled = validate(document, settings)
+    writers = 8 * 8 + 8 * 16  # o_proj and down_proj, of each of eight layers
+    more = scaled.preflight.memory_bytes - accepted.preflight.memory_bytes
+    assert more == 8 * 4 * writers
+
+
+def test_a_path_that_no_model_can_take_is_refused(document: Any, settings: Settings) -> None:
+    document["space"]["path"] = {"sources": ["merged", "ad"], "repeats": 2}
+    assert problems(document, settings) == {
+        "space.path.sources[1]": "'ad' is no model of this search; did you mean 'add'?"
+    }
+    document["space"]["path"] = {"sources": ["add", "add"], "scale": {"low": 0.0, "high": 1.0}}
+    assert problems(document, settings) == {
+        "space.path.sources": "'add' stands there more than once; repeats say how often layers come"
+    }
+    document["space"]["path"] = {"scale": {"low": 0.0, "high": 1.0}}
+    assert "between 0.1 and 10" in problems(document, settings)["space.path"]
+    document["space"]["path"] = {}
+    document["parents"][0]["name"] = "merged"
+    assert "'merged' is taken" in problems(document, settings)["parents[0].name"]
+
+
+def test_a_base_that_transformers_cannot_build_is_told(
+    document: Any, tmp_path: Path, settings: Settings
+) -> None:
+    for name in ("base", "add", "reverse"):
+        make_model(tmp_path / name, num_attention_heads=3)  # do not divide 8
+    elsewhere = settings.model_copy(update={"model_roots": (tmp_path,)})
+    document["space"]["path"] = {}
+    assert problems(document, elsewhere)["space.path"].startswith("transformers cannot build it")
+
+
+def test_scales_of_an_architecture_that_loses_them_are_refused(
+    document: Any, tmp_path: Path, settings: Settings
+) -> None:
+    for name in ("base", "add", "reverse"):
+        make_model(tmp_path / name, model_type="cohere", architectures=["CohereForCausalLM"])
+    elsewhere = settings.model_copy(update={"model_roots": (tmp_path,)})
+    document["space"]["path"] = {"scale": {"low": 0.9, "high": 1.1}}
+    found = problems(document, elsewhere)
+    assert "cannot be folded into weights of 'cohere'" in found["space.path.scale"]
+
+
 def test_everything_that_is_wrong_comes_at_once(document: Any, settings: Settings) -> None:
     document |= {
         "nmae": "x",

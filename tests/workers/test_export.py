@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import warnings
 from dataclasses import replace
@@ -16,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from evals.suite import Split, Suite
 from search.intervals import interval
 from search.outcome import Score
-from search.recipe import Recipe, mixture
+from search.recipe import Recipe, Step, mixture
 from tests.workers.lora import factors, save_adapter
 from tests.workers.tiny_zoo import make_suite, make_zoo
 from workers.checkpoints.card import model_card
@@ -131,6 +132,41 @@ def test_the_model_card_names_models_scores_and_no_path(
     assert f"with `ties` by nichemerge, seed {TIES.seed}; recipe `{TIES.digest[:16]}`" in text
     assert str(Path(zoo.base).parent) not in text
     assert "- search: tiny" in text
+
+
+PATH = TIES.model_copy(
+    update={
+        "path": (
+            Step(layer=0),
+            Step(model="p0", layer=1, scale=1.1),
+            Step(model="p1", layer=0),
+            Step(layer=1, scale=0.95),
+        )
+    }
+)
+
+
+def test_a_path_is_exported_as_the_model_that_was_scored(
+    resident: Resident, suite: Suite, tmp_path: Path
+) -> None:
+    """A fresh process, which knows of no path, has scored the folder before it is there."""
+    result = export(Export(PATH, suite, str(tmp_path / "out")), resident)
+    assert isinstance(result, Exported), result
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.bfloat16).eval()
+    assert loaded.config.num_hidden_layers == len(loaded.model.layers) == 4
+    resident.materializer.materialize(PATH)
+    tokens = AutoTokenizer.from_pretrained(tmp_path / "out")(
+        "abc hg", return_tensors="pt"
+    ).input_ids
+    with torch.no_grad():
+        assert torch.equal(resident.model(tokens).logits, loaded(tokens).logits)
+    written = sum(file.stat().st_size for file in (tmp_path / "out").glob("*.safetensors"))
+    plain = Path(resident.zoo.base, "model.safetensors").stat().st_size
+    layer = sum(p.numel() * 2 for p in loaded.model.layers[0].parameters())
+    assert written - plain == pytest.approx(2 * layer, abs=2000)  # the header, too
+    assert "layer" in json.loads((tmp_path / "out" / "recipe.json").read_text())["path"][0]
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "4 layers in the order of its path" in card
 
 
 def test_a_folder_that_scores_otherwise_is_found_out(

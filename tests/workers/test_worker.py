@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from evals.suite import Split, Suite
-from search.recipe import Recipe, mixture
+from search.recipe import Recipe, Step, mixture
 from tests.tiny import save_llama
 from tests.workers.tiny_zoo import make_suite, make_zoo
+from workers.merge_folder import merge_into_folder
 from workers.messages import (
     Confirm,
     Confirmed,
@@ -75,6 +76,29 @@ def test_a_parent_alone_scores_as_its_own_folder_does(zoo: Zoo, suite: Suite) ->
     parent = replace(zoo, base=zoo.parents[0][1])
     alone = evaluated(Worker(), zoo, suite, mixture(("p0",), (1.0,))).scores
     assert alone == evaluated(Worker(), parent, suite, mixture(("base",), (1.0,))).scores
+
+
+PATH = AVERAGE.model_copy(
+    update={"path": (Step(model="p0", layer=1), Step(layer=0), Step(layer=0, scale=1.2))}
+)
+
+
+def test_a_path_scores_as_the_folder_that_it_makes(zoo: Zoo, suite: Suite, tmp_path: Path) -> None:
+    merge_into_folder(PATH, zoo, tmp_path / "out")
+    alone = Zoo(str(tmp_path / "out"), (), zoo.dtype)
+    found = evaluated(Worker(), alone, suite, mixture(("base",), (1.0,))).scores
+    assert evaluated(Worker(), zoo, suite, PATH).scores == found
+
+
+def test_what_follows_a_path_is_scored_as_if_it_had_not_been(zoo: Zoo, suite: Suite) -> None:
+    worker, other = Worker(), replace(suite, split=Split.REPORT)
+    evaluated(worker, zoo, suite, PATH)
+    for asked in (other, suite):  # the engine of the one is made when the model has a path
+        after, fresh = (evaluated(w, zoo, asked, AVERAGE) for w in (worker, Worker()))
+        assert after.scores == fresh.scores
+        assert after.fingerprint == fresh.fingerprint
+        again = evaluated(worker, zoo, asked, PATH)
+        assert again.scores == evaluated(Worker(), zoo, asked, PATH).scores
 
 
 def test_times_are_told_apart(zoo: Zoo, suite: Suite) -> None:

@@ -47,7 +47,7 @@ def model_card(
         mergekit: the recipe in mergekit's YAML, where it has one.
         is_adapter: whether this is an adapter and no checkpoint.
     """
-    used = ["base", *(name for name in recipe.parents if name != "base")]
+    used = ["base", *(name for name in recipe.models if name != "base")]
     licences = {
         models[name]: licence(Path(folder)) for name, folder in _folders(zoo) if name in used
     }
@@ -62,9 +62,9 @@ def model_card(
     sections = [
         f"---\n{yaml.safe_dump(metadata, sort_keys=False)}---",
         f"# Merge of {', '.join(models[name] for name in used[1:]) or models['base']}",
-        f"{'A LoRA adapter, merged' if is_adapter else 'Merged'} with `{recipe.method}` by"
-        f" nichemerge, seed {recipe.seed}; recipe `{recipe.digest[:16]}`, in full in"
-        " `recipe.json`.",
+        f"{'A LoRA adapter, merged' if is_adapter else 'Merged'} with `{recipe.method}`"
+        f"{_path(recipe)} by nichemerge, seed {recipe.seed}; recipe `{recipe.digest[:16]}`, in full"
+        " in `recipe.json`.",
         _table(("model", "licence"), [(m, text or "not stated") for m, text in licences.items()]),
         *(_score_section(scores, higher_is_better) if scores is not None else ()),
         *(_comparison_section(scores, baselines, recipe.seed) if scores and baselines else ()),
@@ -74,6 +74,10 @@ def model_card(
         f"## Use\n\n```python\n{_usage(models['base'], is_adapter=is_adapter)}```",
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _path(recipe: Recipe) -> str:
+    return f", {len(recipe.path)} layers in the order of its path," if recipe.path else ""
 
 
 def _usage(base: str, *, is_adapter: bool) -> str:

@@ -129,6 +129,9 @@ def obstacles(recipe: Recipe, adapters: Collection[str]) -> list[Problem]:
         adapters: names of the parents that are adapters.
     """
     problems = []
+    if recipe.path:
+        message = "puts layers at other places; an adapter leaves them where the base has them"
+        problems.append(Problem(field="path", message=message))
     if recipe.method not in SUMS:
         message = f"'{recipe.method}' is no weighted sum of adapters; of these only {_and(SUMS)} is"
         problems.append(Problem(field="method", message=message))

@@ -53,6 +53,7 @@ def write_checkpoint(
     tensors: Iterator[tuple[str, Tensor]],
     source: Path,
     *,
+    config: Mapping[str, Any] | None = None,
     extra: Mapping[str, str] | None = None,
     shard_bytes: int = SHARD_BYTES,
     size_bytes: int | None = None,
@@ -69,6 +70,7 @@ def write_checkpoint(
         tensors: name and value; tied ones once. A yielded tensor must not change later.
         source: the checkpoint folder (the base) that configuration, generation configuration,
             tokenizer and chat template are copied from.
+        config: what config.json says otherwise than that of the source.
         extra: further files (model card, recipe.json, ...) by name, as text.
         shard_bytes: a new file begins before a shard would grow beyond this.
         size_bytes: of all tensors, for the check of the disk; that of the source's by default.
@@ -83,7 +85,9 @@ def write_checkpoint(
     size_bytes = size_bytes or checkpoint_bytes(read_folder("source", source))
     with _in_its_place(folder, size_bytes, check) as partial:
         files, dtype = _write_weights(partial, tensors, shard_bytes)
-        files["config.json"] = _write(partial / "config.json", [_config(source, dtype)])
+        files["config.json"] = _write(
+            partial / "config.json", [_config(source, dtype, config or {})]
+        )
         _write_rest(partial, files, _copied(source), source, extra or {})
     return files
 
@@ -249,10 +253,10 @@ def _write(path: Path, chunks: Iterable[bytes | memoryview]) -> tuple[str, int]:
     return digest.hexdigest(), size
 
 
-def _config(source: Path, dtype: str) -> bytes:
+def _config(source: Path, dtype: str, changes: Mapping[str, Any]) -> bytes:
     config = read_json(source / "config.json")
     config.pop("torch_dtype", None)  # what ``dtype`` was called before transformers 5
-    return _json(config | {"dtype": dtype})
+    return _json(config | {"dtype": dtype} | dict(changes))
 
 
 def _json(document: Any) -> bytes:

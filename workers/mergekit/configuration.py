@@ -24,12 +24,14 @@ from workers.mergekit.dialect import (
     method_called,
     spoken,
 )
+from workers.mergekit.passthrough import METHOD as PASSTHROUGH
+from workers.mergekit.passthrough import StackedSlice, Stacking
 from workers.mergekit.settings import Setting, parse_settings
 from workers.merging.merge_method import MergeMethod, methods
 
 _STACKS = (
-    "builds a model with other layers than its parents have, and a recipe keeps every layer in its "
-    "place; build it with mergekit, and name its folder as the base or a parent"
+    "stacks layers of models and merges them at once; stack them with passthrough first, and name "
+    "that folder as a model here, or merge first and stack the folder of the merge"
 )
 _SAME_TOKENIZER = (
     "the merged model has the base's tokenizer; if all models have the same, write base"
@@ -115,13 +117,15 @@ class Configuration:
     notes: tuple[Problem, ...]
 
 
-def parse_configuration(document: Any) -> Configuration:
+def parse_configuration(document: Any) -> Configuration | Stacking:
     """Understand a parsed YAML document.
 
     Raises:
         Invalid: with everything that mergekit would not accept, or that a recipe cannot say.
     """
     given = _document(document)
+    if given.merge_method == PASSTHROUGH:
+        return _stacking(given)
     problems: list[Problem] = []
     method = _method(given)
     slices = tuple(_slices(given, problems))
@@ -178,12 +182,52 @@ def _document(document: Any) -> _Document:
 def _method(given: _Document) -> MergeMethod:
     method = method_called(given.merge_method)
     if method is None:
-        near = suggestion(given.merge_method, known_to_mergekit())
+        near = suggestion(given.merge_method, (*known_to_mergekit(), PASSTHROUGH))
         message = f"'{given.merge_method}' is no method that both programs have; {near}"
-        if given.merge_method == "passthrough":
-            message = f"passthrough {_STACKS}"
         raise Invalid([Problem(field="merge_method", message=message)])
     return method
+
+
+def _stacking(given: _Document) -> Stacking:
+    """A configuration that merges nothing, but stacks layers."""
+    problems: list[Problem] = []
+    settings = parse_settings(given.parameters, "parameters", problems)
+    slices = list(_single_sources(given, problems))
+    if problems:
+        raise Invalid(problems)
+    base = _base_model(given, problems)
+    first = next(iter(slices[0].sources))
+    lends = _lends_tokenizer(given, _whole(base or first), problems, fixed=False)
+    for part in slices:
+        problems += _strangers(part, lends)
+    stacked = [model for part in slices for model in part.sources]
+    names = {lends: BASE} | short_names(m for m in dict.fromkeys(stacked) if m != lends)
+    stacking = Stacking(
+        models={name: model for model, name in names.items()},
+        parents=tuple(dict.fromkeys(names[model] for model in stacked)),
+        slices=tuple(
+            StackedSlice(
+                source.field, names[model], part.layers, (source.settings, part.settings, settings)
+            )
+            for part in slices
+            for model, source in part.sources.items()
+        ),
+        dtype=_dtype(given, problems),
+        notes=(*_notes(given), *_rounded(stacked)),
+    )
+    problems += stacking.unread()
+    if problems:
+        raise Invalid(list(dict.fromkeys(problems)))
+    return stacking
+
+
+def _single_sources(given: _Document, problems: list[Problem]) -> Iterator[Slice]:
+    for part in _slices(given, problems):
+        if len(part.sources) > 1:
+            where = part.field and f"{part.field}.sources"
+            message = f"'{PASSTHROUGH}' takes one model at a time, not {len(part.sources)}"
+            problems.append(Problem(field=where or "models", message=message))
+        yield part
 
 
 def _slices(given: _Document, problems: list[Problem]) -> Iterator[Slice]:

@@ -19,6 +19,7 @@ from workers.mergekit.dialect import (
     spoken,
     to_mergekit,
 )
+from workers.mergekit.passthrough import passthrough_yaml
 from workers.merging.merge_method import methods
 
 # (substring of tensor names, value): the first substring that a name contains tells its value.
@@ -31,13 +32,16 @@ def mergekit_yaml(recipe: Recipe, layout: Layout, models: Mapping[str, str]) -> 
     """The configuration with which mergekit computes the same merge, or None where it cannot.
 
     mergekit cannot cut a tensor in two (``Segments``), and has one way where references disagree
-    (see `to_mergekit`). It draws the masks of DARE from a generator of its own.
+    (see `to_mergekit`). It draws the masks of DARE from a generator of its own. The layers of a
+    path are stacked there (see `passthrough_yaml`).
 
     Args:
         recipe: of the candidate.
         layout: of the base.
         models: folder or Hub id of the base (``base``) and of every parent.
     """
+    if recipe.path:
+        return passthrough_yaml(recipe, layout, models)
     method = methods[recipe.method]
     declaration = method.declaration
     if declaration.mergekit is None or isinstance(recipe.partition, Segments):

@@ -19,15 +19,16 @@ from workers.mergekit.dialect import (
     is_flag,
     spoken,
 )
+from workers.mergekit.passthrough import Stacking, stacked
 from workers.mergekit.settings import Setting
 
 
-def recipe_of(configuration: Configuration, layout: Layout) -> Recipe:
+def recipe_of(configuration: Configuration | Stacking, layout: Layout) -> Recipe:
     """The recipe that merges as the configuration says, with exact values for every tensor.
 
     As in mergekit, the first and last knot of a gradient belong to the first and last layer of a
     slice, and tensors before the layers (embeddings) and behind them (final norm, head) have the
-    first knot of the first and of the last slice.
+    first knot of the first and of the last slice. Stacked layers are a path (see `stacked`).
 
     Args:
         configuration: parsed.
@@ -37,6 +38,8 @@ def recipe_of(configuration: Configuration, layout: Layout) -> Recipe:
         Invalid: values that are missing, that the method refuses or a recipe cannot hold, and
             slices that are not the layers of the base.
     """
+    if isinstance(configuration, Stacking):
+        return stacked(configuration, layout)
     if problems := _misfits(configuration.slices, layout):
         raise Invalid(problems)
     reader = _Reader(configuration)

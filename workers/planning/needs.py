@@ -94,7 +94,8 @@ def needs(
         evaluations: the budget.
         directions: of the size of the model that the method keeps (`MethodDeclaration.kept`).
     """
-    model, parents = found.checkpoint_bytes, found.memory_bytes - found.checkpoint_bytes
+    model = found.checkpoint_bytes - found.added_bytes
+    parents = found.memory_bytes - model
     on_device = memory.device_bytes > 0
     place = placement(parents, model, memory)
     host = (0 if on_device else model) + (parents if place == "pinned" else 0)
@@ -115,7 +116,7 @@ def needs(
         device_bytes=device,
         directions_bytes=directions * found.parameters * _DIRECTION_BYTES,
         directions_kept_bytes=memo_budget(memory),
-        disk_bytes=model,
+        disk_bytes=found.checkpoint_bytes,
         free=memory,
         disk_free_bytes=disk_free_bytes,
         estimate=cost,

@@ -52,7 +52,8 @@ class Preflight:
         parameters: elements that are merged.
         memory_bytes: resident on a worker: base, parents and the model that candidates are merged
             into.
-        checkpoint_bytes: of one merged model in the base's dtype.
+        checkpoint_bytes: of one merged model in the base's dtype, the largest.
+        added_bytes: of these, what is in more layers than the base has; a worker has them without.
         problems: why nothing can be merged.
         warnings: what to know before merging.
         models: base and parents, those whose headers could be read.
@@ -68,6 +69,7 @@ class Preflight:
     warnings: tuple[Problem, ...]
     models: tuple[ModelFacts, ...] = ()
     copied: tuple[Copied, ...] = ()
+    added_bytes: int = 0
 
 
 def preflight(base: tuple[str, Path], parents: Sequence[tuple[str, str, Path]]) -> Preflight:

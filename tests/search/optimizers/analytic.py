@@ -42,6 +42,8 @@ class Setup:
     objectives: int = 3
     parallel: int = 1
     seed: int = 0
+    path: dict[str, Any] | None = None
+    """Which layers are searched, if any: every block is one."""
     options: dict[str, Any] = field(default_factory=dict)
     bounds: dict[str, Any] = field(default_factory=dict)
     """Of the first objective: ``at_least`` and ``at_most``."""
@@ -73,6 +75,7 @@ class Setup:
                 "space": {
                     "blocks": self.partition if self.blocks else "model",
                     "parameters": {"weight": searched} if self.blocks else {"scale": searched},
+                    **({} if self.path is None else {"path": self.path}),
                 },
                 "objectives": [
                     {"task": f"t{i}", "metric": "acc", **(self.bounds if i == 0 else {})}

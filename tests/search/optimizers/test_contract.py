@@ -88,6 +88,17 @@ def test_candidates_stay_in_the_cube(
     assert len(digests) > 20
 
 
+def test_paths_through_layers_are_searched_like_everything_else(setup: Setup) -> None:
+    path = {"sources": ["merged", "p1"], "scale": {"low": 0.8, "high": 1.25, "log": True}}
+    setup = replace(setup, path=path, parallel=4)
+    candidates = search(setup, 40).candidates[len(opening(setup.space)) :]
+    paths = {tuple((s.model, s.layer) for s in candidate.recipe.path) for candidate in candidates}
+    assert len(paths) > 5
+    for candidate in candidates:
+        if candidate.genome is not None:
+            assert candidate.recipe == setup.space.decode(candidate.genome)
+
+
 @pytest.mark.parametrize("parallel", [1, 8])
 def test_what_cannot_be_scored_is_survived(setup: Setup, parallel: int) -> None:
     setup = replace(setup, parallel=parallel)

@@ -205,7 +205,7 @@ def slices(*layers: tuple[int, int], method: str = "linear") -> dict[str, Any]:
     ("document", "field", "says"),
     [
         ({"merge_method": "linear"}, "models", "either models or slices"),
-        (slices((0, 4), method="passthrough"), "merge_method", "other layers than its parents"),
+        (slices((0, 2), (1, 4)), "slices[1].sources[0].layer_range", "stack them with passthrough"),
         (slices((0, 4), method="linaer"), "merge_method", "did you mean 'linear'?"),
         (slices((0, 3)), "slices[0].sources[0].layer_range", "the base has 4 layers"),
         (slices((0, 3), (2, 4)), "slices[1].sources[0].layer_range", "where layer 3 is next"),

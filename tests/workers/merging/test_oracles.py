@@ -79,7 +79,7 @@ def compare(case: dict[str, Any], merged: dict[str, Tensor]) -> None:
 
 def test_the_manifest_names_cases_of_every_kind() -> None:
     assert len(EXACT) >= 50
-    assert len(CONFIGS) == 5
+    assert len(CONFIGS) == 6
     assert len(STATISTICAL) == 4
 
 
