@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -10,7 +9,6 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
-from threadpoolctl import ThreadpoolController
 
 from search.features import Features
 from search.gaussian_process import Hyperparameters
@@ -24,6 +22,7 @@ from search.posterior import Observations, Posterior, explained, learned, poster
 from search.run import opening
 from search.space import Genome
 from search.spec import SearchSpec
+from search.threads import one_thread
 from search.warm_starts import warm_starts
 
 Matrix = NDArray[np.float64]
@@ -120,8 +119,7 @@ class Auto:
         if self._evolution is not None and self._evolution.has_begun and ordinal % 2:
             return self._evolution.ask(ordinal, rng, pending)
         waiting = [candidate.genome for candidate in pending if candidate.genome is not None]
-        # Matrices are small: threads cost more than they save, and could change the last bits.
-        with _threads().limit(limits=1, user_api="blas"):
+        with one_thread():
             genome, _ = self._promising(np.reshape(waiting, (-1, self._task.space.dim)), rng)
         return self._task.candidate(ordinal, genome, Origin("expected_improvement"))
 
@@ -151,7 +149,7 @@ class Auto:
         if len(values) < max(_FEWEST, self._initial):
             return None
         nothing = np.empty((0, self._task.space.dim))
-        with _threads().limit(limits=1, user_api="blas"):
+        with one_thread():
             _, gain = self._promising(nothing, self._task.generator(1))
         holding = values[self._constraints.violation(values) == 0]
         volume = hypervolume(holding, self._reference(values))
@@ -164,7 +162,7 @@ class Auto:
                 "Scores merges that papers recommend and points spread over the space, from which "
                 f"Gaussian processes can learn; {scored} are scored."
             )
-        with _threads().limit(limits=1, user_api="blas"):
+        with one_thread():
             r2 = self._lesson().r2
         goal = "the score" if len(r2) == 1 else "the front"
         status = (
@@ -280,12 +278,6 @@ class Auto:
 def _range(numbers: Vector) -> str:
     low, high = (f"{number:.2f}" for number in (numbers.min(), numbers.max()))
     return low if low == high else f"{low} to {high}"
-
-
-@functools.cache
-def _threads() -> ThreadpoolController:
-    """Finding the libraries takes longer than a candidate."""
-    return ThreadpoolController()
 
 
 def _anchor(scored: int) -> int:
