@@ -169,6 +169,7 @@ class _Population(Generic[Individual]):
         self._told = 0
         self._tried: set[bytes | None] = set()
         self._first_child = task.opening + options.warm_up
+        self._matchmaker = options.matchmaker
         self._constraints = task.constraints()
         self._archive: NicheArchive[_Member[Individual]] = NicheArchive(
             options.population,
@@ -191,9 +192,8 @@ class _Population(Generic[Individual]):
         members = len(self._archive)
         if self._is_founding(self._told):
             return f"Founds its archive, which has {members} members."
-        return (
-            f"Mates the {members} members of its archive with those that are right where they err."
-        )
+        mates = "those that are right where they err" if self._matchmaker else "those that are fit"
+        return f"Mates the {members} members of its archive with {mates}."
 
     def tell(self, outcome: Outcome) -> None:
         self._told += 1
