@@ -43,4 +43,6 @@ def needs_weights(spec: SearchSpec, dim: int, why: str) -> dict[str, str]:
         problems["space.parameters.weight"] = (
             f"{why}; search a weight from 0 (or less) to 1 (or more): weight: {{low: 0, high: 1}}"
         )
+    if spec.space.path is not None:
+        problems["space.path"] = f"{why}, and chooses no layers; remove it, or use auto"
     return problems

@@ -88,9 +88,16 @@ def test_candidates_stay_in_the_cube(
     assert len(digests) > 20
 
 
-def test_paths_through_layers_are_searched_like_everything_else(setup: Setup) -> None:
+def test_paths_through_layers_are_searched_like_everything_else_or_refused(setup: Setup) -> None:
     path = {"sources": ["merged", "p1"], "scale": {"low": 0.8, "high": 1.25, "log": True}}
     setup = replace(setup, path=path, parallel=4)
+    entry = optimizers[setup.optimizer]
+    options = entry.options(**setup.options)
+    if refused := entry.problems(setup.spec, setup.space.dim, options):
+        without = entry.problems(replace(setup, path=None).spec, 9, options)
+        assert refused.keys() - without.keys() <= {"space.path", "optimizer.name"}
+        assert refused != without
+        return
     candidates = search(setup, 40).candidates[len(opening(setup.space)) :]
     paths = {tuple((s.model, s.layer) for s in candidate.recipe.path) for candidate in candidates}
     assert len(paths) > 5
