@@ -322,7 +322,7 @@ class Attended:
     def _survey(self) -> Assignment:
         spec = self.search.spec
         needs_geometry = chosen_optimizer(spec).needs_geometry or spec.space.needs_geometry
-        work = Survey(needs_geometry, self._suite(Split.SEARCH))
+        work = Survey(needs_geometry, self._suite(Split.SEARCH), self._cache.pacing())
         return self._assign(self._job_id("survey"), work, None)
 
     def _evaluate(self, candidate: Candidate) -> Evaluate:
@@ -378,7 +378,7 @@ class Attended:
         return entry.candidate
 
     def _suite(self, split: Split) -> Suite:
-        return suite(self.search, split, self.progress.draws)
+        return suite(self.search, split, self.progress.draws, self.progress.pacing)
 
     def _assign(
         self,

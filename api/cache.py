@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel
 
-from api.store import Known, Provenance, Search, Store
+from api.store import Known, Provenance, Search, Store, pacing_from_json
 from evals import fingerprint
+from evals.batching import Pacing
 from evals.fingerprint import Fingerprint
 from search.outcome import Origin
 from search.spec import BASE
@@ -21,6 +22,8 @@ from workers.messages import Confirm, Evaluate
 
 # Told by what is in them, or of no consequence for a score.
 _NOT_CONTENT = {"recipe", "suite"}
+# Among so many searches one is looked for that has the same forward passes.
+_RECENT = 100
 
 
 class Cache:
@@ -102,6 +105,19 @@ class Cache:
             self._others[search_id] = Cache(self._store, self._store.search(search_id))
         return self._others[search_id]
 
+    def pacing(self) -> Pacing | None:
+        """How fast forward passes were in the newest search that asks the same models the same.
+
+        With other passes its scores would be of another engine, and none could be found again.
+        """
+        for search in self._store.searches(limit=_RECENT):
+            if search.id == self._search.id or _asks(search) != _asks(self._search):
+                continue
+            event = self._store.survey(search.id)
+            if event is not None and "pacing" in event.body:
+                return pacing_from_json(event.body["pacing"])
+        return None
+
     def _read_survey(self) -> Mapping[str, Any] | None:
         if self._survey is None:
             event = self._store.survey(self._search.id)
@@ -112,6 +128,12 @@ class Cache:
 def score_key(content: str, engine: Fingerprint) -> str:
     """What a score is found by."""
     return _sha256([content, fingerprint.digest(engine)])
+
+
+def _asks(search: Search) -> tuple[object, ...]:
+    """What the time of a forward pass depends on, as far as a submission says."""
+    tasks = {objective.task for objective in search.spec.objectives}
+    return search.submission.zoo, search.submission.task_folders, search.spec.evaluation, tasks
 
 
 def _sha256(document: object) -> str:

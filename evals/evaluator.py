@@ -53,7 +53,9 @@ class Evaluator:
         self._objectives = suite.objectives
         self._split = suite.split
         self._loaded = harness.load(suite, tokenizer)
-        self._engine = Engine(model, tokenizer, device)
+        batching = suite.batching
+        tokens = None if batching is None else batching.tokens
+        self._engine = Engine(model, tokenizer, device, token_limit=tokens)
         self._plan = self._engine.prepare(self._loaded.requests)
         self._examination = Examination(self._engine, tokenizer, self._loaded.requests)
         self.fingerprint: Fingerprint = fingerprint(device, self._engine.plan_fingerprint)

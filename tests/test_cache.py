@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 
 from api.store import Entry, Store
+from evals.batching import Batching, Pacing
+from evals.fingerprint import device_name
 from search.outcome import Outcome
 from tests.real import attend, document, make_home, submit
 from tests.tiny import save_llama
 from workers.local_fleet import LocalFleet
-from workers.messages import Confirm, Evaluate, Evaluated, Job
+from workers.messages import Confirm, Evaluate, Evaluated, Job, Survey
 from workers.worker import Result, Worker
 
 # Recipes of the search below.
@@ -104,6 +106,24 @@ def test_a_recipe_that_is_proposed_twice_is_measured_once(home: Path, store: Sto
     budget = {"evaluations": 14, "parallel": 8}
     entries, _, measured = searched(home, store, space=space, budget=budget)
     assert measured == len({entry.digest for entry in entries}) < 14
+
+
+def test_a_search_that_is_repeated_has_the_forward_passes_of_the_first(
+    home: Path, store: Store
+) -> None:
+    """What is fastest is a matter of chance where two ways are nearly as fast."""
+    worker, odd = Worker(), Pacing(Batching(96, 1), device_name("cpu"), {})
+
+    def at_first(job: Job) -> Result:
+        survey = isinstance(job.work, Survey)
+        return worker.run(replace(job, work=replace(job.work, paced=odd)) if survey else job)
+
+    entries, _, measured = searched(home, store, run=at_first)
+    assert all(" 96 tokens" in entry.engine["plan"] for entry in entries)
+    _, _, measured_again = searched(home, store)
+    assert (measured, measured_again) == (DIFFERENT, 0)
+    other = searched(home, store, evaluation={"system_instruction": "Say."})[0]
+    assert not any(" 96 tokens" in entry.engine["plan"] for entry in other), "other texts"
 
 
 def retrain(home: Path) -> None:

@@ -49,12 +49,17 @@ class Worker:
 
     Args:
         device: where models live, as torch spells it.
-        threads: of torch, on the CPU. One for each slot is fastest where slots share the cores.
+        threads: of torch, on the CPU, for jobs that do not say how many.
+        cores: that it has to itself: a survey finds out how many of them are of use.
         zoos: how many searches' models are kept at once.
     """
 
-    def __init__(self, *, device: str = "cpu", threads: int = 1, zoos: int = 1) -> None:
+    def __init__(
+        self, *, device: str = "cpu", threads: int = 1, cores: int = 1, zoos: int = 1
+    ) -> None:
         self._device = device
+        self._threads = threads
+        self._cores = cores
         torch.set_num_threads(threads)
         self._residents = Recent[tuple[Zoo, Stamp], Resident](
             lambda key: Resident(key[0], device=device), capacity=zoos
@@ -103,6 +108,8 @@ class Worker:
             return Rejected(f"unexpected {type(error).__name__}: {_first_line(error)}")
 
     def _run(self, job: Job) -> Result:
+        batching = None if job.work.suite is None else job.work.suite.batching
+        torch.set_num_threads(self._threads if batching is None else batching.threads)
         match job.work:
             case Evaluate():
                 return self._evaluate(job.work, job.zoo)
@@ -126,7 +133,8 @@ class Worker:
             found = survey(work, parents)
         if isinstance(found, Rejected) or work.suite is None:
             return found
-        return replace(found, calibration=calibrate(work.suite, self._resident(zoo)))
+        calibration = calibrate(work, work.suite, self._resident(zoo), cores=self._cores)
+        return replace(found, calibration=calibration)
 
     def _evaluate(self, work: Evaluate, zoo: Zoo) -> Evaluated:
         scored = self._scored(work.recipe, work.suite, zoo, gated=work.gated, race=work.race)

@@ -11,6 +11,7 @@ import { FrontPlot } from "./front-plot.js";
 import { HypervolumePlot } from "./hypervolume-plot.js";
 import { NoiseFloor } from "./noise-floor.js";
 import { announce } from "./notices.js";
+import { Pacing } from "./pacing.js";
 import { Preference } from "./preference.js";
 import { ProgressBar, sentence } from "./progress.js";
 import { ResultPanel } from "./result-panel.js";
@@ -166,6 +167,7 @@ export class SearchPage {
     this.stopped = h("p", { class: "muted" });
     this.status = h("p", { class: "optimizer-status" });
     this.noise = new NoiseFloor(this.log.objectives);
+    this.pacing = new Pacing();
     return h(
       "header",
       { class: "card search-head" },
@@ -198,6 +200,7 @@ export class SearchPage {
         h("pre", { tabindex: "0" }, JSON.stringify(detail.spec, null, 2)),
       ),
       this.noise.element,
+      this.pacing.element,
     );
   }
 
@@ -238,6 +241,7 @@ export class SearchPage {
       this.log.detail.problems.map(said("problem")),
     );
     this.noise.draw(this.log.detail.noise ?? {});
+    this.pacing.draw(this.log.detail.pacing ?? null);
     this.#announce(`${this.log.detail.name} is ${state}: ${sentence(progress, state)}.`);
     const chosen = this.query.get("candidate");
     const selected =

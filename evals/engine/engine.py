@@ -28,8 +28,9 @@ from evals.requests import Answer, Continuation, Prompt, Request, Response, Text
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# How many tokens are in one forward pass. On a CPU more only spoils its caches.
-_PASS_TOKENS = {"cpu": 1024, "cuda": 32_768}
+# How many tokens are in one forward pass, where nobody has measured what is best. On a CPU more
+# only spoils its caches.
+PASS_TOKENS = {"cpu": 1024, "cuda": 32_768}
 # How many tokens, prompts and answers, have their keys and values in memory at a time, for each
 # token of a forward pass: when all are being written, a step reads them all for few new ones.
 _CACHED = 16
@@ -106,7 +107,7 @@ class Engine:
         self._length = context_length(model.config, tokenizer)
         self._encoder = Encoder(tokenizer, self._length)
         self._shareable = min(shareable_length(model, self._device), self._length)
-        self._token_limit = token_limit or _PASS_TOKENS[self._device.type]
+        self._token_limit = token_limit or PASS_TOKENS[self._device.type]
         self._position_limit = _BATCH_LOGITS // int(model.config.get_text_config().vocab_size)
         self._scorer = Scorer(model, dtype=model.dtype)
         self._generator = Generator(model, self._encoder, self._device, shareable=self._shareable)

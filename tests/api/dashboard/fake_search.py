@@ -23,6 +23,7 @@ from api.schemas import (
     NoiseView,
     ObjectiveView,
     OriginView,
+    PacingView,
     Progress,
     ResultView,
     ScoreView,
@@ -32,6 +33,7 @@ from api.schemas import (
     SplitView,
     State,
     TimingsView,
+    WayView,
 )
 from search.layout import LayerGroups, Segments
 from search.pareto import front, hypervolume, reference_point
@@ -222,6 +224,14 @@ class FakeSearch:
                 objective.key: NoiseView(count=16, largest=2.5e-7, flips=0)
                 for objective in self.spec.objectives
             },
+            pacing=PacingView(
+                tokens=1024,
+                threads=1,
+                tried=[
+                    WayView(tokens=1024, threads=1, seconds=0.125),
+                    WayView(tokens=512, threads=2, seconds=0.25),
+                ],
+            ),
         )
 
     def _result(self) -> ResultView | None:

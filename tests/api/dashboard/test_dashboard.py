@@ -346,6 +346,10 @@ def test_what_the_numbers_are_worth_is_told(
     watched_page.get_by_text("Noise floor").click()
     floor = watched_page.get_by_text("nm_arith · acc: up to 2.5e-7 on 16 examples")
     expect(floor).to_be_visible()
+    watched_page.get_by_text("Forward passes", exact=True).click()
+    chosen = watched_page.get_by_text("Up to 1,024 tokens on 1 thread, on every worker.")
+    expect(chosen).to_be_visible()
+    expect(watched_page.get_by_text("Up to 512 tokens on 2 threads: 250 ms")).to_be_visible()
     engine = watched_page.locator(".facts").get_by_text("torch 2.13.0, float32, a processor, p")
     expect(engine).to_be_visible()
     assert watch.complaints == []
