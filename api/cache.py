@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from api.store import Known, Provenance, Search, Store, pacing_from_json
-from evals import fingerprint
+from evals import fingerprint, harness
 from evals.batching import Pacing
 from evals.fingerprint import Fingerprint
 from search.outcome import Origin
@@ -55,14 +55,15 @@ class Cache:
             return ""
         split = str(work.suite.split)
         asked = {one["task"]: one["digest"] for one in survey["draws"] if one["split"] == split}
-        named = sorted({BASE, *work.recipe.parents})
+        references = harness.references(work.suite.objectives).values()
+        named = sorted({BASE, *work.recipe.parents, *references})
         return _sha256(
             {
                 "kind": type(work).__name__,
                 "recipe": work.recipe.canonical(),
                 "models": [(name, survey["models"][name]) for name in named],
                 "dtype": self._search.submission.zoo.dtype,
-                "tasks": [(o.task, o.metric, asked[o.task]) for o in work.suite.objectives],
+                "tasks": [(o.task, o.metric, asked.get(o.task, "")) for o in work.suite.objectives],
                 "split": split,
                 "limit": work.suite.limit,
                 "more": {

@@ -12,6 +12,7 @@ from evals.batching import Batching, Pacing, fastest
 from evals.engine import PASS_TOKENS, Engine, Plan
 from evals.fingerprint import device_name
 from evals.harness import Loaded
+from evals.requests import Divergence, Request
 
 # Seconds since some moment.
 Clock = Callable[[], float]
@@ -90,13 +91,13 @@ class _Stopwatch:
         """Whether all that is asked takes long enough to be measured; some of it is from now on."""
         longest, count = max(map(len, loaded.tasks)), 1
         while True:
-            self._requests = loaded.first(count).requests
+            self._requests = _of_one_model(loaded.first(count))
             self._ways.clear()
             taken = min(self._time(self._usual, clock) for _ in range(2))
             if count >= longest or taken >= _ENOUGH_S:
                 break
             count *= 2
-        return taken * len(loaded.requests) >= _WORTH_S * len(self._requests)
+        return taken * len(_of_one_model(loaded)) >= _WORTH_S * len(self._requests)
 
     def seconds(self, ways: Sequence[Batching], clock: Clock) -> dict[Batching, float]:
         """The least that each way takes: in turn, some rounds, as long as there is time."""
@@ -118,6 +119,11 @@ class _Stopwatch:
         start = clock()
         engine.run(plan)
         return clock() - start
+
+
+def _of_one_model(loaded: Loaded) -> list[Request]:
+    """What is asked without a reference, which nobody has learned yet, and which costs little."""
+    return [request for request in loaded.requests if not isinstance(request, Divergence)]
 
 
 def _doubling(start: int, most: int) -> list[int]:

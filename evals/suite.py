@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from evals import weight_metrics
 from evals.batching import Batching
 from search.outcome import Split as Split
 from search.spec import Evaluation, Objective
@@ -36,6 +37,11 @@ class Suite:
     seed: int = 0
     digests: tuple[tuple[str, str], ...] = ()
     batching: Batching | None = None
+
+    @property
+    def asked(self) -> tuple[Objective, ...]:
+        """The objectives that something is asked for; of others the weights tell."""
+        return tuple(one for one in self.objectives if one.task != weight_metrics.TASK)
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ from workers.messages import (
 )
 from workers.resident import Recent, Resident, Stamp, stamp
 from workers.survey import survey
+from workers.weights import weigh
 
 _log = logging.getLogger(__name__)
 
@@ -157,9 +158,10 @@ class Worker:
         if gate is not None:
             gate.check()
             forward_s += evaluator.forward_s
-        scores = evaluator.score(race)
+        scores = {**evaluator.score(race), **weigh(resident.materializer, suite)}
         forward_s += evaluator.forward_s
         other_s = time.perf_counter() - start - merge_s - forward_s
+        scores = {objective.key: scores[objective.key] for objective in suite.objectives}
         return scores, Timings(merge_s, forward_s, other_s), evaluator.fingerprint
 
     def _now(self) -> float:

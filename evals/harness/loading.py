@@ -9,10 +9,10 @@ from transformers import PreTrainedTokenizerBase
 from evals.harness.aggregation import Measured, averaged
 from evals.harness.objectives import check
 from evals.harness.reading import chat_template
-from evals.harness.spellings import in_full, spellings
+from evals.harness.spellings import direction, in_full, spellings
 from evals.harness.task import Task
 from evals.harness.task_index import Library
-from evals.requests import Request, Response
+from evals.requests import Divergence, Request, Response
 from evals.suite import Suite
 from evals.task_files import Group, TaskFile
 from search.problems import Invalid, Problem
@@ -37,7 +37,15 @@ class Loaded:
 
     def higher_is_better(self, objective: Objective) -> bool:
         """Of the metric itself."""
-        return spellings(self._named[objective.task])[objective.metric]
+        return bool(direction(self._named[objective.task], objective.metric))
+
+    def comparisons(self) -> dict[str, list[Divergence]]:
+        """What is asked of each model that others are compared with, by its name."""
+        found: dict[str, list[Divergence]] = {}
+        for request in self.requests:
+            if isinstance(request, Divergence):
+                found.setdefault(request.reference, []).append(request)
+        return found
 
     def first(self, count: int) -> Loaded:
         """The same tasks with their first examples only."""
@@ -100,7 +108,7 @@ def load(suite: Suite, tokenizer: PreTrainedTokenizerBase, *, names: Sequence[st
     library = Library.of(suite)
     problems = check(suite.objectives, library)
     items: list[TaskFile | Group] = []
-    for name in dict.fromkeys([*(objective.task for objective in suite.objectives), *names]):
+    for name in dict.fromkeys([*(objective.task for objective in suite.asked), *names]):
         try:
             items += library.find_all(name)
         except UnknownName as error:
@@ -119,7 +127,10 @@ def load(suite: Suite, tokenizer: PreTrainedTokenizerBase, *, names: Sequence[st
     def width(text: str) -> int:
         return len(tokenizer.encode(text, add_special_tokens=False))
 
-    tasks = [Task(leaf, suite, template, width) for leaf in leaves.values()]
+    def vocabulary() -> int:
+        return len(tokenizer)
+
+    tasks = [Task(leaf, suite, template, width, vocabulary) for leaf in leaves.values()]
     if problems := _changed(tasks, suite):
         raise Invalid(problems)
     return Loaded(items, tasks)
@@ -141,6 +152,8 @@ def _changed(tasks: Sequence[Task], suite: Suite) -> list[Problem]:
 
 def _having(item: TaskFile | Group, metric: str) -> list[str]:
     """Names of the tasks of an item that have a metric: for a group, what it averages."""
+    if isinstance(item, TaskFile):
+        return [item.name]
     return [leaf.name for leaf in item.leaves if metric in spellings(leaf)]
 
 
