@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from transformers import PreTrainedTokenizerBase
 
+from evals.drawing import digest
 from evals.harness.aggregation import Measured, averaged
 from evals.harness.objectives import check
 from evals.harness.reading import chat_template
@@ -39,6 +40,10 @@ class Loaded:
         """Of the metric itself."""
         return bool(direction(self._named[objective.task], objective.metric))
 
+    def averaged(self, objective: Objective) -> list[str]:
+        """Names of the tasks that an objective is measured on."""
+        return _having(self._named[objective.task], objective.metric)
+
     def comparisons(self) -> dict[str, list[Divergence]]:
         """What is asked of each model that others are compared with, by its name."""
         found: dict[str, list[Divergence]] = {}
@@ -46,6 +51,26 @@ class Loaded:
             if isinstance(request, Divergence):
                 found.setdefault(request.reference, []).append(request)
         return found
+
+    @property
+    def groups(self) -> list[tuple[Group, list[Task]]]:
+        """The groups that were named, with their tasks in order."""
+        tasks = {task.name: task for task in self.tasks}
+        return [
+            (item, [tasks[leaf.name] for leaf in item.leaves])
+            for item in self.items
+            if isinstance(item, Group)
+        ]
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """By name of task or group: of a group, what it says and those of its tasks."""
+        found = {task.name: task.digest for task in self.tasks}
+        groups = {
+            group.name: digest([group.config.model_dump(mode="json"), *(found[t.name] for t in of)])
+            for group, of in self.groups
+        }
+        return found | groups
 
     def first(self, count: int) -> Loaded:
         """The same tasks with their first examples only."""
@@ -131,22 +156,25 @@ def load(suite: Suite, tokenizer: PreTrainedTokenizerBase, *, names: Sequence[st
         return len(tokenizer)
 
     tasks = [Task(leaf, suite, template, width, vocabulary) for leaf in leaves.values()]
-    if problems := _changed(tasks, suite):
+    loaded = Loaded(items, tasks)
+    if problems := _changed(loaded, suite):
         raise Invalid(problems)
-    return Loaded(items, tasks)
+    return loaded
 
 
-def _changed(tasks: Sequence[Task], suite: Suite) -> list[Problem]:
-    """Tasks whose examples are others than those that the suite was made for."""
+def _changed(loaded: Loaded, suite: Suite) -> list[Problem]:
+    """Tasks and groups that are others than those that the suite was made for."""
     known = dict(suite.digests)
+    if not known or suite.limit is not None:
+        return []
     message = (
         f"its {suite.split} examples or its task file are no longer those that the search began"
         " with; restore them, or start a new search"
     )
     return [
-        Problem(field=task.name, message=message)
-        for task in tasks
-        if suite.limit is None and task.name in known and known[task.name] != task.digest
+        Problem(field=name, message=message)
+        for name, found in loaded.digests.items()
+        if known.get(name, found) != found
     ]
 
 
