@@ -1,4 +1,4 @@
-"""Scores that are known already, found by all that they depend on."""
+"""What is known of candidates already, found by all that it depends on."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _RECENT = 100
 
 
 class Cache:
-    """Finds scores of one search among those of every search of the database.
+    """Finds scores of one search, and why there are none, among those of the whole database.
 
     What a score depends on: the recipe and all that is in the models that it names, the dtype, what
     the tasks ask and how they score it, everything else that the job says, and the engine. The

@@ -29,7 +29,7 @@ _OVER = ("finished", "failed", "checkpoint_stored", "checkpoint_failed")
 
 
 class Over(threading.Event):
-    """Set when a search has finished or failed, or a checkpoint: for controllers that run so long."""
+    """Set when a search or a checkpoint is done or has failed: how long a controller runs."""
 
     def __init__(self, store: Store, search_id: str) -> None:
         super().__init__()

@@ -212,10 +212,13 @@ class Rejected:
     """The work cannot be done, now or ever: the reason is for the user.
 
     ``problems`` are (field or file, message) pairs where the models themselves are at fault.
+    ``fingerprint`` is of the engine that found a candidate to be broken, where that follows from
+    the recipe and the models: every such engine finds the same. Empty where it was bad luck.
     """
 
     reason: str
     problems: tuple[tuple[str, str], ...] = ()
+    fingerprint: Fingerprint = field(default_factory=dict)
 
 
 Result = Evaluated | Confirmed | Surveyed | Exported | Rejected

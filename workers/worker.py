@@ -137,18 +137,38 @@ class Worker:
         calibration = calibrate(work, work.suite, self._resident(zoo), cores=self._cores)
         return replace(found, calibration=calibration)
 
-    def _evaluate(self, work: Evaluate, zoo: Zoo) -> Evaluated:
-        scored = self._scored(work.recipe, work.suite, zoo, gated=work.gated, race=work.race)
+    def _evaluate(self, work: Evaluate, zoo: Zoo) -> Evaluated | Rejected:
+        scored = self._judged(work.recipe, work.suite, zoo, gated=work.gated, race=work.race)
+        if isinstance(scored, Rejected):
+            return scored
         return Evaluated(*scored, self._resident(zoo).evaluator(work.suite).left_early)
 
-    def _confirm(self, work: Confirm, zoo: Zoo) -> Confirmed:
-        return Confirmed(*self._scored(work.recipe, work.suite, zoo, gated=False))
+    def _confirm(self, work: Confirm, zoo: Zoo) -> Confirmed | Rejected:
+        scored = self._judged(work.recipe, work.suite, zoo, gated=False)
+        return scored if isinstance(scored, Rejected) else Confirmed(*scored)
 
-    def _scored(
+    def _judged(
         self, recipe: Recipe, suite: Suite, zoo: Zoo, *, gated: bool, race: Race | None = None
-    ) -> tuple[Scores, Timings, Fingerprint]:
+    ) -> tuple[Scores, Timings, Fingerprint] | Rejected:
+        """As `_scored`, or why this candidate has no scores, wherever it is merged."""
         start = time.perf_counter()
         resident = self._resident(zoo)
+        evaluator = resident.evaluator(suite)
+        try:
+            return self._scored(recipe, suite, resident, start=start, gated=gated, race=race)
+        except (NotMergeable, Unscorable) as error:
+            return Rejected(str(error), fingerprint=evaluator.fingerprint)
+
+    def _scored(
+        self,
+        recipe: Recipe,
+        suite: Suite,
+        resident: Resident,
+        *,
+        start: float,
+        gated: bool,
+        race: Race | None,
+    ) -> tuple[Scores, Timings, Fingerprint]:
         evaluator = resident.evaluator(suite)
         gate = resident.gate(suite) if gated else None
         merge_start = self._now()

@@ -262,9 +262,9 @@ def outcome_from_entry(entry: Entry, blobs: Mapping[str, bytes]) -> Outcome:
 
 
 def known_from_row(event: Row[Any]) -> Known:
-    """Where an event with scores is, and how they came to be."""
+    """Where an event with scores is, or with the reason why there are none, and who found them."""
     provenance = Provenance(event.body["worker"], engine=event.body["engine"], cached=True)
-    return Known(event.search_id, event.ordinal, provenance)
+    return Known(event.search_id, event.ordinal, provenance, event.body.get("reason"))
 
 
 def survey_to_body(surveyed: Surveyed) -> dict[str, Any]:
