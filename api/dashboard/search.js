@@ -58,7 +58,7 @@ export class SearchPage {
   update({ query }) {
     this.query = query;
     if (!this.log) return;
-    this.front.choose(query.get("x"), query.get("y"));
+    this.front.choose(query.get("x"), query.get("y"), query.get("split"));
     this.#redraws.soon();
   }
 
@@ -125,14 +125,15 @@ export class SearchPage {
     this.preference = new Preference(this.id, log);
     this.front = new FrontPlot(log, {
       onPick: (ordinal) => go(hrefWith({ candidate: ordinal })),
-      onAxes: ({ x, y }) => go(hrefWith({ x, y })),
+      onAxes: ({ x, y, split }) =>
+        go(hrefWith({ x, y, split: split === "search" ? null : split })),
     });
     this.hypervolume = new HypervolumePlot(log);
     this.table = new CandidatesTable(log);
     this.survey = new Survey(log);
     this.candidate = new CandidatePanel(log);
     this.query = route().query;
-    this.front.choose(this.query.get("x"), this.query.get("y"));
+    this.front.choose(this.query.get("x"), this.query.get("y"), this.query.get("split"));
     const reading = this.element.contains(document.activeElement);
     fill(
       this.element,
