@@ -18,7 +18,16 @@ from api.selection import Selection
 from api.store import Known, PhaseKind, Provenance, Search, Store, scores_to_json
 from evals.suite import Split, Suite
 from search.method import MethodDeclaration, one_of
-from search.outcome import KEPT, Candidate, HeldOut, Infeasible, Scored, Scores, Unconfirmed
+from search.outcome import (
+    KEPT,
+    Candidate,
+    Confirmation,
+    HeldOut,
+    Infeasible,
+    Scored,
+    Scores,
+    Unconfirmed,
+)
 from search.problems import Invalid, Problem
 from search.racing import Race
 from search.registry import UnknownName
@@ -185,9 +194,12 @@ class Attended:
             known = self._cache.find(content)
             if known is None:
                 return self._assign(job_id, work, candidate, content)
-            scores = self._store.confirmed(known.search_id, known.ordinal, split)
-            held_out = HeldOut(candidate, split, scores)
-            self._store.record_confirmation(self.search.id, held_out, known.provenance)
+            if known.reason is None:
+                scores = self._store.confirmed(known.search_id, known.ordinal, split)
+                found: Confirmation = HeldOut(candidate, split, scores)
+            else:
+                found = Unconfirmed(candidate, split, known.reason)
+            self._store.record_confirmation(self.search.id, found, known.provenance)
             self.catch_up()
         return None
 
@@ -322,7 +334,7 @@ class Attended:
     def _survey(self) -> Assignment:
         spec = self.search.spec
         needs_geometry = chosen_optimizer(spec).needs_geometry or spec.space.needs_geometry
-        work = Survey(needs_geometry, self._suite(Split.SEARCH))
+        work = Survey(needs_geometry, self._suite(Split.SEARCH), self._cache.pacing())
         return self._assign(self._job_id("survey"), work, None)
 
     def _evaluate(self, candidate: Candidate) -> Evaluate:
@@ -378,7 +390,7 @@ class Attended:
         return entry.candidate
 
     def _suite(self, split: Split) -> Suite:
-        return suite(self.search, split, self.progress.draws)
+        return suite(self.search, split, self.progress.draws, self.progress.pacing)
 
     def _assign(
         self,
@@ -451,13 +463,15 @@ def _reject(store: Store, assignment: Assignment, rejected: Rejected, *, worker:
                 fail(store, search_id, problems)
             elif candidate is not None:
                 outcome = Infeasible(candidate, rejected.reason)
-                store.record(search_id, outcome, Provenance(worker))
+                store.record(search_id, outcome, _measured(assignment, rejected, worker))
         case Confirm():
             if problems:
                 fail(store, search_id, problems)
             elif candidate is not None:
                 nothing = Unconfirmed(candidate, _split(assignment), rejected.reason)
-                store.record_confirmation(search_id, nothing, Provenance(worker))
+                store.record_confirmation(
+                    search_id, nothing, _measured(assignment, rejected, worker)
+                )
         case Export():
             ordinal = None if candidate is None else candidate.ordinal
             body = {"reason": rejected.reason, "form": _form(assignment)}
@@ -466,11 +480,14 @@ def _reject(store: Store, assignment: Assignment, rejected: Rejected, *, worker:
             assert_never(never)
 
 
-def _measured(assignment: Assignment, result: Evaluated | Confirmed, worker: str) -> Provenance:
-    """Of scores that a worker reports; such as say which engine they are of can be used again."""
+def _measured(
+    assignment: Assignment, result: Evaluated | Confirmed | Rejected, worker: str
+) -> Provenance:
+    """Of what a worker reports; what says which engine it is of can be used again."""
     engine, content = result.fingerprint, assignment.content
     key = score_key(content, engine) if content and engine else None
-    return Provenance(worker, result.timings, engine, key)
+    timings = None if isinstance(result, Rejected) else result.timings
+    return Provenance(worker, timings, engine, key)
 
 
 def _split(assignment: Assignment) -> Split:

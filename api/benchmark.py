@@ -21,7 +21,7 @@ from search.simulation import Setting, Summary, simulate, summarize
 from workers.bench.candidates import candidate_rows
 from workers.bench.memory import MEASURED, Peak, peak_table, peaks
 from workers.bench.merging import LINEAR, Speed, default_methods, speed_table, speeds
-from workers.bench.peer import Beside, Peer, beside, beside_table, mergekit_command
+from workers.bench.peer import EVOLVE, Beside, Peer, beside, beside_table, mergekit_command
 from workers.bench.scoring import Scoring, score_paces
 from workers.bench.tables import Row, columns, machine
 from workers.bench.zoo import SIZES, write_zoo
@@ -175,18 +175,25 @@ def measure_merging(
     return found
 
 
-def measure_scoring(settings: Settings, *, dtype: str, threads: int | None = None) -> Scoring:
+def measure_scoring(
+    settings: Settings, *, dtype: str, threads: int | None = None, peer: bool = False
+) -> Scoring:
     """Score random models that are made on the spot, beside lm-eval, and remove them afterwards.
 
     Args:
-        settings: models and tasks are written to its home.
+        settings: models and tasks are written to its home, mergekit is installed there.
         dtype: float32 or bfloat16.
         threads: that score; as many as torch would use when None.
+        peer: whether mergekit's evolutionary search takes part.
+
+    Raises:
+        PeerFailed: mergekit could not be installed, or did not score.
     """
     if threads is not None:
         torch.set_num_threads(threads)
     settings.home.mkdir(parents=True, exist_ok=True)
-    return score_paces(settings.home, dtype=dtype)
+    command = mergekit_command(settings.home / "peers", EVOLVE) if peer else ()
+    return score_paces(settings.home, dtype=dtype, peer=command)
 
 
 def _mixtures(names: tuple[str, ...]) -> list[Recipe]:

@@ -1,4 +1,4 @@
-"""Scores that are known already, found by all that they depend on."""
+"""What is known of candidates already, found by all that it depends on."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel
 
-from api.store import Known, Provenance, Search, Store
-from evals import fingerprint
+from api.store import Known, Provenance, Search, Store, pacing_from_json
+from evals import fingerprint, harness
+from evals.batching import Pacing
 from evals.fingerprint import Fingerprint
 from search.outcome import Origin
 from search.spec import BASE
@@ -21,10 +22,12 @@ from workers.messages import Confirm, Evaluate
 
 # Told by what is in them, or of no consequence for a score.
 _NOT_CONTENT = {"recipe", "suite"}
+# Among so many searches one is looked for that has the same forward passes.
+_RECENT = 100
 
 
 class Cache:
-    """Finds scores of one search among those of every search of the database.
+    """Finds scores of one search, and why there are none, among those of the whole database.
 
     What a score depends on: the recipe and all that is in the models that it names, the dtype, what
     the tasks ask and how they score it, everything else that the job says, and the engine. The
@@ -52,14 +55,15 @@ class Cache:
             return ""
         split = str(work.suite.split)
         asked = {one["task"]: one["digest"] for one in survey["draws"] if one["split"] == split}
-        named = sorted({BASE, *work.recipe.parents})
+        references = harness.references(work.suite.objectives).values()
+        named = sorted({BASE, *work.recipe.parents, *references})
         return _sha256(
             {
                 "kind": type(work).__name__,
                 "recipe": work.recipe.canonical(),
                 "models": [(name, survey["models"][name]) for name in named],
                 "dtype": self._search.submission.zoo.dtype,
-                "tasks": [(o.task, o.metric, asked[o.task]) for o in work.suite.objectives],
+                "tasks": [(o.task, o.metric, asked.get(o.task, "")) for o in work.suite.objectives],
                 "split": split,
                 "limit": work.suite.limit,
                 "more": {
@@ -102,6 +106,19 @@ class Cache:
             self._others[search_id] = Cache(self._store, self._store.search(search_id))
         return self._others[search_id]
 
+    def pacing(self) -> Pacing | None:
+        """How fast forward passes were in the newest search that asks the same models the same.
+
+        With other passes its scores would be of another engine, and none could be found again.
+        """
+        for search in self._store.searches(limit=_RECENT):
+            if search.id == self._search.id or _asks(search) != _asks(self._search):
+                continue
+            event = self._store.survey(search.id)
+            if event is not None and "pacing" in event.body:
+                return pacing_from_json(event.body["pacing"])
+        return None
+
     def _read_survey(self) -> Mapping[str, Any] | None:
         if self._survey is None:
             event = self._store.survey(self._search.id)
@@ -112,6 +129,12 @@ class Cache:
 def score_key(content: str, engine: Fingerprint) -> str:
     """What a score is found by."""
     return _sha256([content, fingerprint.digest(engine)])
+
+
+def _asks(search: Search) -> tuple[object, ...]:
+    """What the time of a forward pass depends on, as far as a submission says."""
+    tasks = {objective.task for objective in search.spec.objectives}
+    return search.submission.zoo, search.submission.task_folders, search.spec.evaluation, tasks
 
 
 def _sha256(document: object) -> str:

@@ -777,13 +777,21 @@ def bench_score(
     threads: Annotated[
         int | None, typer.Option(help="Threads that score; one per core by default.", min=1)
     ] = None,
+    peer: Annotated[
+        bool,
+        typer.Option("--peer", help="Install mergekit beside, and time its evolutionary search."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Measure candidates per hour on random models of 9 million parameters, beside lm-eval."""
     with _explained():
         from api.benchmark import measure_scoring
+        from workers.bench.peer import PeerFailed
 
-        found = measure_scoring(_settings(), dtype=dtype, threads=threads)
+        try:
+            found = measure_scoring(_settings(), dtype=dtype, threads=threads, peer=peer)
+        except PeerFailed as error:
+            _fail(str(error))
     if as_json:
         _print(found.document())
     else:

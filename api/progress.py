@@ -11,7 +11,9 @@ from typing import Any, Literal, get_args
 from pydantic import TypeAdapter
 
 from api.schemas import OVER, State
+from api.store.codec import pacing_from_json
 from api.store.records import Event, EventKind, OutcomeKind
+from evals.batching import Pacing
 from evals.suite import Draw, Split
 from search.problems import Problem
 from search.spec import SearchSpec
@@ -57,6 +59,7 @@ class Progress:
         problems: why the search failed.
         warnings, diagnoses: what the survey has found out about the parents.
         draws: which examples each split of each task holds; empty where that was not surveyed.
+        pacing: how forward passes are made; None where that was not surveyed.
         confirming: the split that candidates are scored on after the search, and which are.
         checkpoints: by ordinal and form.
     """
@@ -75,6 +78,7 @@ class Progress:
         self.checkpoints: dict[tuple[int, Form], Checkpoint] = {}
         self._beyond: set[int] = set()
         self.draws: tuple[Draw, ...] = ()
+        self.pacing: Pacing | None = None
         self.confirming: tuple[Split, tuple[int, ...]] = (Split.SELECT, ())
         self._confirmed: dict[EventKind, set[int]] = {"selected": set(), "reported": set()}
         self._surveyed = self._paused = False
@@ -175,6 +179,8 @@ class Progress:
                 self.diagnoses = _DIAGNOSES.validate_python(event.body.get("diagnoses", ()))
                 draws = event.body.get("draws", ())
                 self.draws = tuple(Draw(**{**d, "split": Split(d["split"])}) for d in draws)
+                if "pacing" in event.body:
+                    self.pacing = pacing_from_json(event.body["pacing"])
             case "pause":
                 self._paused = True
             case "resume":

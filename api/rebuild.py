@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pydantic import ValidationError
 
 from api.store import Search
+from evals.batching import Pacing
 from evals.suite import Draw, Split, Suite
 from search.geometry import Geometry
 from search.method import MethodDeclaration
@@ -91,7 +92,9 @@ def _racing(task: Task, spec: SearchSpec, optimizer: Optimizer) -> Racing | None
     )
 
 
-def suite(search: Search, split: Split, draws: Sequence[Draw] = ()) -> Suite:
+def suite(
+    search: Search, split: Split, draws: Sequence[Draw] = (), pacing: Pacing | None = None
+) -> Suite:
     """What candidates are scored on: the very examples that the search began with."""
     submission = search.submission
     return Suite(
@@ -102,4 +105,5 @@ def suite(search: Search, split: Split, draws: Sequence[Draw] = ()) -> Suite:
         evaluation=search.spec.evaluation,
         seed=search.spec.seed,
         digests=tuple((draw.task, draw.digest) for draw in draws if draw.split is split),
+        batching=None if pacing is None else pacing.batching,
     )

@@ -247,6 +247,8 @@ class SearchDetail(SearchView):
     """How far each parent is from the base; empty before the weights were read."""
     noise: dict[str, NoiseView] = {}
     """By objective; empty before the survey."""
+    pacing: PacingView | None = None
+    """Null before the survey."""
 
 
 class SearchPage(View):
@@ -348,6 +350,25 @@ class NoiseView(View):
     """Absolute difference of an example's score."""
     flips: int
     """Examples that were right one way and wrong the other."""
+
+
+class WayView(View):
+    """One way to make forward passes, and the seconds that the same requests took so."""
+
+    tokens: int
+    threads: int
+    seconds: float
+
+
+class PacingView(View):
+    """How forward passes are made: the fastest of the ways that the survey timed."""
+
+    tokens: int
+    """Of one pass, padding counted."""
+    threads: int
+    """Of the processor, for each worker."""
+    tried: list[WayView]
+    """Empty where so little is asked that nothing can be gained."""
 
 
 class CheckpointView(View):

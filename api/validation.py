@@ -24,7 +24,7 @@ from search.layout import Layout
 from search.method import MethodDeclaration, one_of
 from search.optimizer import optimizers
 from search.problems import Invalid, Problem
-from search.registry import UnknownName
+from search.registry import UnknownName, suggestion
 from search.run import opening
 from search.space import SearchSpace
 from search.spec import (
@@ -306,10 +306,21 @@ def _objective_problems(raw: dict[Any, Any], settings: Settings) -> Sequence[Pro
         return ()
     evaluation = _part(Evaluation, raw.get("evaluation", {})) or Evaluation()
     library = _library(evaluation, settings)
-    problems = harness.check(objectives, library)
+    problems = [*harness.check(objectives, library), *_without_reference(objectives, raw)]
     if raw.get("allow_leaderboards") is not True:
         problems += harness.leaderboards(objectives, library)
     return problems
+
+
+def _without_reference(objectives: Sequence[Objective], raw: dict[Any, Any]) -> Iterator[Problem]:
+    """Divergences to a model that the spec does not name."""
+    parents = raw.get("parents")
+    given = [_part(Parent, value) for value in parents] if isinstance(parents, list | tuple) else []
+    names = [BASE, *(parent.name for parent in given if parent is not None)]
+    for field_, name in harness.references(objectives).items():
+        if name not in names:
+            message = f"is a divergence to '{name}', which is no parent; {suggestion(name, names)}"
+            yield Problem(field=field_, message=message)
 
 
 def _library(evaluation: Evaluation, settings: Settings) -> harness.Library:

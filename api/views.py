@@ -26,6 +26,7 @@ from api.schemas import (
     ObjectiveView,
     OptimizerView,
     OriginView,
+    PacingView,
     ParameterView,
     Progress,
     ResultView,
@@ -34,10 +35,12 @@ from api.schemas import (
     SearchView,
     SplitView,
     TimingsView,
+    WayView,
     finite,
 )
 from api.selection import OVERALL
 from api.store import Entry, Event, Search, Summary, scores_from_json
+from evals.batching import Pacing
 from search.method import MethodDeclaration, Parameter
 from search.optimizer import OptimizerClass
 from search.paired import Difference
@@ -227,7 +230,19 @@ def search_detail(reading: Reading, readings: Readings, proposed: int) -> Search
             )
             for key, noise in reading.notices.noise.items()
         },
+        pacing=_pacing_view(reading.progress.pacing),
     )
+
+
+def _pacing_view(pacing: Pacing | None) -> PacingView | None:
+    if pacing is None:
+        return None
+    tried = [
+        WayView(tokens=way.tokens, threads=way.threads, seconds=seconds)
+        for way, seconds in pacing.seconds.items()
+    ]
+    chosen = pacing.batching
+    return PacingView(tokens=chosen.tokens, threads=chosen.threads, tried=tried)
 
 
 def _told_before(search: Search) -> list[Problem]:

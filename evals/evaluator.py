@@ -50,20 +50,36 @@ class Evaluator:
     ) -> None:
         self.forward_s = 0.0
         self.left_early = False
-        self._objectives = suite.objectives
+        self._objectives = suite.asked
+        self._races = suite.split is Split.SEARCH and suite.asked == suite.objectives
         self._split = suite.split
         self._loaded = harness.load(suite, tokenizer)
-        self._engine = Engine(model, tokenizer, device)
+        batching = suite.batching
+        tokens = None if batching is None else batching.tokens
+        self._engine = Engine(model, tokenizer, device, token_limit=tokens)
         self._plan = self._engine.prepare(self._loaded.requests)
         self._examination = Examination(self._engine, tokenizer, self._loaded.requests)
         self.fingerprint: Fingerprint = fingerprint(device, self._engine.plan_fingerprint)
+        self._comparisons = self._loaded.comparisons()
         self.higher_is_better: Mapping[str, bool] = {
-            objective.key: self._loaded.higher_is_better(objective)
-            for objective in suite.objectives
+            objective.key: self._loaded.higher_is_better(objective) for objective in suite.asked
         }
 
+    @property
+    def references(self) -> tuple[str, ...]:
+        """Names of the models that others are compared with; they must be learned before."""
+        return tuple(self._comparisons)
+
+    def learn(self, reference: str) -> None:
+        """Take the model as it is now for one of the references.
+
+        Raises:
+            Unscorable: when its outputs are not finite.
+        """
+        self._engine.learn(self._comparisons[reference])
+
     def score(self, race: Race | None = None) -> Scores:
-        """Scores by objective, of all examples or of those seen when the race was lost.
+        """Scores by objective that is asked for, of all examples or of those seen in a lost race.
 
         A candidate that left early has the scores that all examples can be expected to give.
 
@@ -109,11 +125,12 @@ class Evaluator:
 
     @cached_property
     def _ladder(self) -> Ladder:
-        """One rung only where some metric does not move as the mean of its examples does."""
+        """One rung only where some metric does not move as the mean of its examples does.
+
+        Nor does what the weights tell, which no example says more of.
+        """
         longest = max(map(len, self._loaded.tasks))
-        races = self._split is Split.SEARCH and all(
-            map(self._loaded.follows_its_examples, self._objectives)
-        )
+        races = self._races and all(map(self._loaded.follows_its_examples, self._objectives))
         return Ladder(self._loaded, self._engine, rungs(longest) if races else (longest,))
 
     def _scores(self, loaded: harness.Loaded, responses: Sequence[Response]) -> Scores:

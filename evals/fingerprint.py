@@ -26,7 +26,7 @@ def fingerprint(device: str, plan: str) -> dict[str, str]:
     """
     return {
         **_libraries(),
-        "device": _device(device),
+        "device": device_name(device),
         "plan": plan,
     }
 
@@ -38,18 +38,18 @@ def digest(engine: Fingerprint) -> str:
 
 
 @functools.cache
-def _libraries() -> dict[str, str]:
-    return {name: version(name) for name in _LIBRARIES}
-
-
-@functools.cache
-def _device(device: str) -> str:
+def device_name(device: str) -> str:
     """The model of the processor: another one adds up in another order."""
     import torch  # not above: whoever only reads fingerprints starts without it
 
     if device.startswith("cuda"):
         return f"{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}"
     return f"{_processor()}, {torch.backends.cpu.get_cpu_capability()}"
+
+
+@functools.cache
+def _libraries() -> dict[str, str]:
+    return {name: version(name) for name in _LIBRARIES}
 
 
 def _processor() -> str:

@@ -36,6 +36,25 @@ class Prompt:
 
 
 @dataclass(frozen=True, slots=True)
+class Divergence:
+    """How differently does the model go on than a reference? Answered by nats, a float.
+
+    That is KL(reference || model) of the distributions of the next token (Kullback & Leibler 1951,
+    eq. 2.5), on average over positions: 0 where the two are the same, and never less.
+
+    Args:
+        reference: name of the model that is gone by.
+        texts: that both read.
+        first: the positions are those of the first so many tokens of each text; None where it is
+            what comes after each text alone.
+    """
+
+    reference: str
+    texts: tuple[str, ...]
+    first: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """Log-likelihood of a continuation in nats, and whether greedy decoding would write it."""
 
@@ -47,5 +66,5 @@ class Unscorable(Exception):
     """The model has no answer that means anything, now or ever; the message says why."""
 
 
-Request = Continuation | Text | Prompt
+Request = Continuation | Text | Prompt | Divergence
 Response = Answer | float | str

@@ -9,7 +9,7 @@ from typing import TypeVar
 from transformers import PreTrainedTokenizerBase
 
 from evals.engine import Engine
-from evals.requests import Continuation, Prompt, Request, Text
+from evals.requests import Continuation, Divergence, Prompt, Request, Text
 
 Item = TypeVar("Item")
 
@@ -123,6 +123,8 @@ def _shown(request: Request) -> str:
             return context[-_TEXT_CHARACTERS:]
         case Text(text=text):
             return text[:_TEXT_CHARACTERS]
+        case Divergence():  # of what others ask already
+            return ""
 
 
 def _spread(items: Sequence[Item], count: int) -> list[Item]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from evals import weight_metrics
+from evals.batching import Batching
 from search.outcome import Split as Split
 from search.spec import Evaluation, Objective
 
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """What is asked, of which examples, and where task YAML is found.
+    """What is asked, of which examples, how, and where task YAML is found.
 
     Args:
         objectives: what has a score.
@@ -22,6 +24,8 @@ class Suite:
         seed: of the draw that divides a task's examples and puts them in order.
         digests: (task, digest) of the examples that a search began with (see ``evals.drawing``);
             other examples are refused.
+        batching: of the forward passes; the usual of the worker when None. All that score for one
+            search need the same, or sums differ in their last bits.
     """
 
     objectives: tuple[Objective, ...]
@@ -32,6 +36,12 @@ class Suite:
     evaluation: Evaluation = field(default_factory=Evaluation)
     seed: int = 0
     digests: tuple[tuple[str, str], ...] = ()
+    batching: Batching | None = None
+
+    @property
+    def asked(self) -> tuple[Objective, ...]:
+        """The objectives that something is asked for; of others the weights tell."""
+        return tuple(one for one in self.objectives if one.task != weight_metrics.TASK)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,8 @@ def interval(score: Score) -> tuple[float, float]:
     Shares of right answers have Wilson's interval (1927), which also holds for few examples and
     near 0 and 1; any other score that of Student's t around its standard error.
     """
+    if score.is_exact:
+        return score.value, score.value
     examples = score.examples
     for sign in (1, -1):
         if score.count and np.isin(examples, (0, sign)).all():

@@ -70,6 +70,11 @@ class Score:
     examples: NDArray[np.float32]
     split: Split | None = Split.SEARCH
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether it is of the model itself, and not of a sample of what could be asked of it."""
+        return self.count == 1 and self.stderr == 0
+
     def __eq__(self, other: object) -> bool:
         """Exact, NaN equal to NaN: two runs of one candidate must agree to the bit."""
         if not isinstance(other, Score):

@@ -41,6 +41,8 @@ def difference(a: Score, b: Score, rng: np.random.Generator) -> Difference:
     value, count = float(differences.mean()), len(differences)
     if not math.isfinite(value):
         return Difference(a.value - b.value, math.nan, math.nan)
+    if a.is_exact and b.is_exact:
+        return Difference(value, value, value)
     if np.ptp(differences) == 0 and _is_binary(a) and _is_binary(b):
         # Rights and wrongs are counted: that none differs does not mean that none ever will.
         return Difference(value, value - _RULE_OF_THREE / count, value + _RULE_OF_THREE / count)

@@ -37,10 +37,11 @@ def link_for(metric: Vector, count: int) -> Link:
     """The link that suits (n,) values of a metric over ``count`` examples, higher being better.
 
     Logit for values in [0, 1], clipped half an example from both ends; softplus for losses (which
-    arrive with their sign flipped); none for what is neither.
+    arrive with their sign flipped); none for what is neither. A share that is not one of examples
+    but of the model itself (`Score.is_exact`) has nothing to clip, and none.
     """
-    if metric.min() >= 0.0 and metric.max() <= 1.0:
-        return _logit(0.5 / max(count, 2))
+    if count > 1 and metric.min() >= 0.0 and metric.max() <= 1.0:
+        return _logit(0.5 / count)
     return _SOFTPLUS if metric.max() < 0.0 else _IDENTITY
 
 

@@ -25,8 +25,11 @@ def turns(store: Store, search_id: str) -> list[str]:
     return [e.kind for e in store.events(search_id, outcomes=False) if e.ordinal is None]
 
 
+_OVER = ("finished", "failed", "checkpoint_stored", "checkpoint_failed")
+
+
 class Over(threading.Event):
-    """Set when a search has finished or failed: for controllers that run for just as long."""
+    """Set when a search or a checkpoint is done or has failed: how long a controller runs."""
 
     def __init__(self, store: Store, search_id: str) -> None:
         super().__init__()
@@ -35,7 +38,7 @@ class Over(threading.Event):
 
     def is_set(self) -> bool:
         heads = {head.search_id: head.kind for head in self._store.heads()}
-        return heads[self._search_id] in ("finished", "failed")
+        return heads[self._search_id] in _OVER
 
 
 def controller_of(store: Store, fleet: Fleet, **settings: Any) -> Controller:

@@ -12,11 +12,14 @@ from typing import Any
 import pytest
 
 from api.store import Entry, Store
-from search.outcome import Outcome
+from evals.batching import Batching, Pacing
+from evals.fingerprint import device_name
+from search.outcome import Infeasible, Outcome, Scored
+from search.recipe import mixture
 from tests.real import attend, document, make_home, submit
 from tests.tiny import save_llama
 from workers.local_fleet import LocalFleet
-from workers.messages import Confirm, Evaluate, Evaluated, Job
+from workers.messages import Confirm, Evaluate, Evaluated, Job, Rejected, Survey
 from workers.worker import Result, Worker
 
 # Recipes of the search below.
@@ -104,6 +107,56 @@ def test_a_recipe_that_is_proposed_twice_is_measured_once(home: Path, store: Sto
     budget = {"evaluations": 14, "parallel": 8}
     entries, _, measured = searched(home, store, space=space, budget=budget)
     assert measured == len({entry.digest for entry in entries}) < 14
+
+
+def test_a_search_that_is_repeated_has_the_forward_passes_of_the_first(
+    home: Path, store: Store
+) -> None:
+    """What is fastest is a matter of chance where two ways are nearly as fast."""
+    worker, odd = Worker(), Pacing(Batching(96, 1), device_name("cpu"), {})
+
+    def at_first(job: Job) -> Result:
+        survey = isinstance(job.work, Survey)
+        return worker.run(replace(job, work=replace(job.work, paced=odd)) if survey else job)
+
+    entries, _, measured = searched(home, store, run=at_first)
+    assert all(" 96 tokens" in entry.engine["plan"] for entry in entries)
+    _, _, measured_again = searched(home, store)
+    assert (measured, measured_again) == (DIFFERENT, 0)
+    other = searched(home, store, evaluation={"system_instruction": "Say."})[0]
+    assert not any(" 96 tokens" in entry.engine["plan"] for entry in other), "other texts"
+
+
+# Every candidate of such a space but the given models is far from any language.
+BROKEN: dict[str, Any] = {"space": {"parameters": {"weight": {"low": 30.0, "high": 60.0}}}}
+
+
+def test_what_is_broken_is_known_to_be_and_why(home: Path, store: Store) -> None:
+    entries, first, measured = searched(home, store, **BROKEN)
+    again, second, measured_again = searched(home, store, **BROKEN)
+    reasons = [one.reason for one in first if isinstance(one, Infeasible)]
+    assert len(reasons) == 4
+    assert all(reason.startswith("the merge lost its language: ") for reason in reasons)
+    assert (measured, measured_again) == (len({entry.digest for entry in entries}), 0)
+    assert second == first
+    assert all(entry.cached for entry in again)
+    assert [entry.engine for entry in again] == [entry.engine for entry in entries]
+
+
+@pytest.mark.parametrize("fault", ["lost 3 times: the worker died", "out of memory on cpu"])
+def test_what_was_bad_luck_is_tried_again(home: Path, store: Store, fault: str) -> None:
+    """The third parent's recipe is as good as any; what stopped it says nothing of it."""
+    worker, unlucky = Worker(), mixture(("one", "two"), (0.5, 0.5))
+
+    def failing(job: Job) -> Result:
+        of_average = isinstance(job.work, Evaluate) and job.work.recipe == unlucky
+        return Rejected(fault) if of_average else worker.run(job)
+
+    _, first, _ = searched(home, store, run=failing)
+    assert [isinstance(one, Infeasible) for one in first].count(True) >= 1
+    _, second, measured = searched(home, store)
+    assert measured == 1
+    assert all(isinstance(one, Scored) for one in second)
 
 
 def retrain(home: Path) -> None:

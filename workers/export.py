@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 
+from evals import harness
 from evals.suite import Split, Suite
 from search.outcome import Scores
 from search.problems import Invalid
@@ -30,6 +31,7 @@ from workers.verify import (
     disagreements,
     score_in_fresh_process,
 )
+from workers.weights import weigh
 
 # Examples of every task that the fresh process scores again.
 _CHECKED = 50
@@ -53,6 +55,7 @@ def export(work: Export, resident: Resident) -> Exported | Rejected:
 
 
 def _model(work: Export, resident: Resident) -> Exported:
+    _prepare(work, resident)
     resident.materializer.materialize(work.recipe)
     scores, check = _scored(work, resident)
     told = saved(resident.parents, work.recipe.path)
@@ -78,6 +81,7 @@ def _adapter(work: Export, resident: Resident) -> Exported | Rejected:
     except Invalid as error:
         return Rejected(f"this merge is no adapter: {error}")
     base = Path(resident.zoo.base)
+    _prepare(work, resident)
     with TemporaryDirectory() as scratch:
         write_adapter(Path(scratch) / "merged", merged.tensors, merged.config, base)
         zoo = adapted(base, Path(scratch) / "merged", resident.zoo.dtype)
@@ -95,11 +99,24 @@ def _adapter(work: Export, resident: Resident) -> Exported | Rejected:
     return Exported(files, scores, merged.error)
 
 
+def _prepare(work: Export, resident: Resident) -> None:
+    """Learn the models that the merge is compared with, before it is where they have been."""
+    resident.evaluator(_report(work))
+
+
 def _scored(work: Export, resident: Resident) -> tuple[Scores, Check]:
-    """Scores of the resident model as it is now, and what requires the same of a folder."""
+    """Scores of the resident model as it is now, and what requires the same of a folder.
+
+    A stranger has nothing but the folder: no other model that it could be compared with.
+    """
     suite = _report(work)
-    some = replace(suite, limit=min(suite.limit or _CHECKED, _CHECKED))
-    scores = resident.evaluator(suite).score()
+    some = replace(
+        suite,
+        limit=min(suite.limit or _CHECKED, _CHECKED),
+        objectives=harness.standing_alone(suite),
+    )
+    scores = {**resident.evaluator(suite).score(), **weigh(resident.materializer, suite)}
+    scores = {objective.key: scores[objective.key] for objective in suite.objectives}
     expected = resident.evaluator(some).score()
 
     def check(folder: Path) -> None:
@@ -133,7 +150,7 @@ def _companions(
         models=public_names(resident.zoo, work.card.get("models")),
         scores=scores,
         baselines=work.baselines,
-        higher_is_better=resident.evaluator(_report(work)).higher_is_better,
+        higher_is_better=harness.directions(work.suite.objectives, harness.Library.of(work.suite)),
         sha256=sha256 if isinstance(sha256, dict) else {},
         details=said | (adapter.details if adapter else {}),
         is_adapter=adapter is not None,

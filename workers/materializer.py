@@ -93,6 +93,11 @@ class Materializer:
         if way is not None:
             self._follow(way)
 
+    def beside_base(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Every merged tensor of the model as it is now, and that of the base."""
+        for name, target in self._targets.items():
+            yield target, self._parents.tensor(BASE, name)
+
     @torch.no_grad()
     def _write(self, merge: _Merge, name: str) -> None:
         target = self._targets[name]

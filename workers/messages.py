@@ -7,6 +7,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from evals.batching import Pacing
 from evals.fingerprint import Fingerprint
 from evals.harness import Documents
 from evals.noise import Noise
@@ -62,11 +63,16 @@ class Survey:
     """Read every weight once: check that all are finite, hash the files, measure the geometry.
 
     The examples of a ``suite``, where there is one, are divided as well, and every split hashed;
-    and the base is scored on some of them, to see how much the order of sums matters.
+    forward passes are timed, to find the fastest for all jobs of the search; and the base is scored
+    on some examples, to see how much the order of sums matters.
+
+    ``paced`` are such times of the same models and tasks, which are not taken again where they
+    hold: so a search that is repeated is repeated to the last bit.
     """
 
     needs_geometry: bool
     suite: Suite | None = None
+    paced: Pacing | None = None
 
 
 class Form(BaseModel):
@@ -150,10 +156,12 @@ class Calibration:
     Args:
         fingerprint: of this worker's engine.
         noise: by objective, of the base on some search examples.
+        pacing: how forward passes are made from now on; None where the base answers nothing.
     """
 
     fingerprint: Fingerprint
     noise: dict[str, Noise]
+    pacing: Pacing | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,10 +212,13 @@ class Rejected:
     """The work cannot be done, now or ever: the reason is for the user.
 
     ``problems`` are (field or file, message) pairs where the models themselves are at fault.
+    ``fingerprint`` is of the engine that found a candidate to be broken, where that follows from
+    the recipe and the models: every such engine finds the same. Empty where it was bad luck.
     """
 
     reason: str
     problems: tuple[tuple[str, str], ...] = ()
+    fingerprint: Fingerprint = field(default_factory=dict)
 
 
 Result = Evaluated | Confirmed | Surveyed | Exported | Rejected

@@ -185,9 +185,16 @@ class RayFleet:
     def _start(self) -> _Slot:
         slots = max(self._wanted or 0, 1)
         options = _options(slots, gpus=self._gpus, cores=self._cores)
-        make = self._make or partial(_worker, "cuda" if self._gpus else "cpu")
+        make = self._make or partial(_worker, "cuda" if self._gpus else "cpu", self._cores_each)
         actor: Any = ray.remote(_Actor).options(**options).remote(make)
         return _Slot(actor, actor.hello.remote())
+
+    @property
+    def _cores_each(self) -> int:
+        """That a worker has to itself; on a cluster it has the one that it asks Ray for."""
+        if self._address is not None or self._gpus:
+            return 1
+        return max(1, (os.cpu_count() or 1) // (self._wanted or self._cores))
 
     def _dispatch(self) -> None:
         for slot in self._pool:
@@ -323,11 +330,11 @@ def _options(slots: int, *, gpus: int, cores: int) -> dict[str, Any]:
     }
 
 
-def _worker(device: str) -> Runner:
+def _worker(device: str, cores: int) -> Runner:
     # Imported in the actor only: the service has no need of transformers and lm-eval.
     from workers.worker import Worker
 
-    return Worker(device=device)
+    return Worker(device=device, cores=cores)
 
 
 def _in_words(fault: RayError) -> str:

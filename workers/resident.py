@@ -21,7 +21,10 @@ from transformers.initialization import no_init_weights
 from transformers.utils import GENERATION_CONFIG_NAME
 
 from evals.evaluator import Evaluator
+from evals.requests import Unscorable
 from evals.suite import Suite
+from search.problems import Invalid, Problem
+from search.recipe import mixture
 from workers.checkpoints.parents import Parents
 from workers.gate import Gate
 from workers.materializer import Materializer
@@ -85,19 +88,22 @@ class Resident:
         self.device = device
         self.parents = Parents(zoo, device)
         self.model = empty_model(Path(zoo.base), zoo.dtype, device)
-        self.materializer = Materializer(self.parents, self.model)
+        self.materializer = materializer = Materializer(self.parents, self.model)
         # Not a method of ours: the cycle would keep an evicted model until some garbage collection.
         tokenizer = load_tokenizer(Path(zoo.base))
         make = partial(_evaluator, self.model, self.materializer, tokenizer, device)
         self._evaluators = Recent[tuple[Suite, Stamp], Evaluator](
-            lambda key: make(key[0]), capacity=suites
+            lambda key: _with_references(make(key[0]), materializer), capacity=suites
         )
         names = tuple(name for name, _ in zoo.parents)
         admit = partial(Gate, self.materializer, parents=names)
         self._gates = Recent[Evaluator, Gate](lambda key: admit(evaluator=key), capacity=suites)
 
     def evaluator(self, suite: Suite) -> Evaluator:
-        """Scores the resident model; made anew when a task file has changed."""
+        """Scores the resident model; made anew when a task file has changed.
+
+        The first call writes over the resident model where objectives compare with other models.
+        """
         return self._evaluators[suite, stamp(suite.folders, "*.yaml", "*.py")]
 
     def gate(self, suite: Suite) -> Gate:
@@ -115,6 +121,18 @@ def _evaluator(
     """How requests are batched must not depend on the path that the model follows just now."""
     with materializer.own_layers():
         return Evaluator(model, tokenizer, suite, device)
+
+
+def _with_references(evaluator: Evaluator, materializer: Materializer) -> Evaluator:
+    """Show an evaluator the models that it compares others with, one after the other."""
+    for name in evaluator.references:
+        materializer.materialize(mixture((name,), (1.0,)))
+        try:
+            evaluator.learn(name)
+        except Unscorable as error:
+            message = f"a divergence is taken to it, but {error}"
+            raise Invalid([Problem(field=name, message=message)]) from error
+    return evaluator
 
 
 def empty_model(folder: Path, dtype: str, device: str) -> PreTrainedModel:

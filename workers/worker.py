@@ -38,6 +38,7 @@ from workers.messages import (
 )
 from workers.resident import Recent, Resident, Stamp, stamp
 from workers.survey import survey
+from workers.weights import weigh
 
 _log = logging.getLogger(__name__)
 
@@ -49,12 +50,17 @@ class Worker:
 
     Args:
         device: where models live, as torch spells it.
-        threads: of torch, on the CPU. One for each slot is fastest where slots share the cores.
+        threads: of torch, on the CPU, for jobs that do not say how many.
+        cores: that it has to itself: a survey finds out how many of them are of use.
         zoos: how many searches' models are kept at once.
     """
 
-    def __init__(self, *, device: str = "cpu", threads: int = 1, zoos: int = 1) -> None:
+    def __init__(
+        self, *, device: str = "cpu", threads: int = 1, cores: int = 1, zoos: int = 1
+    ) -> None:
         self._device = device
+        self._threads = threads
+        self._cores = cores
         torch.set_num_threads(threads)
         self._residents = Recent[tuple[Zoo, Stamp], Resident](
             lambda key: Resident(key[0], device=device), capacity=zoos
@@ -103,6 +109,8 @@ class Worker:
             return Rejected(f"unexpected {type(error).__name__}: {_first_line(error)}")
 
     def _run(self, job: Job) -> Result:
+        batching = None if job.work.suite is None else job.work.suite.batching
+        torch.set_num_threads(self._threads if batching is None else batching.threads)
         match job.work:
             case Evaluate():
                 return self._evaluate(job.work, job.zoo)
@@ -126,20 +134,41 @@ class Worker:
             found = survey(work, parents)
         if isinstance(found, Rejected) or work.suite is None:
             return found
-        return replace(found, calibration=calibrate(work.suite, self._resident(zoo)))
+        calibration = calibrate(work, work.suite, self._resident(zoo), cores=self._cores)
+        return replace(found, calibration=calibration)
 
-    def _evaluate(self, work: Evaluate, zoo: Zoo) -> Evaluated:
-        scored = self._scored(work.recipe, work.suite, zoo, gated=work.gated, race=work.race)
+    def _evaluate(self, work: Evaluate, zoo: Zoo) -> Evaluated | Rejected:
+        scored = self._judged(work.recipe, work.suite, zoo, gated=work.gated, race=work.race)
+        if isinstance(scored, Rejected):
+            return scored
         return Evaluated(*scored, self._resident(zoo).evaluator(work.suite).left_early)
 
-    def _confirm(self, work: Confirm, zoo: Zoo) -> Confirmed:
-        return Confirmed(*self._scored(work.recipe, work.suite, zoo, gated=False))
+    def _confirm(self, work: Confirm, zoo: Zoo) -> Confirmed | Rejected:
+        scored = self._judged(work.recipe, work.suite, zoo, gated=False)
+        return scored if isinstance(scored, Rejected) else Confirmed(*scored)
 
-    def _scored(
+    def _judged(
         self, recipe: Recipe, suite: Suite, zoo: Zoo, *, gated: bool, race: Race | None = None
-    ) -> tuple[Scores, Timings, Fingerprint]:
+    ) -> tuple[Scores, Timings, Fingerprint] | Rejected:
+        """As `_scored`, or why this candidate has no scores, wherever it is merged."""
         start = time.perf_counter()
         resident = self._resident(zoo)
+        evaluator = resident.evaluator(suite)
+        try:
+            return self._scored(recipe, suite, resident, start=start, gated=gated, race=race)
+        except (NotMergeable, Unscorable) as error:
+            return Rejected(str(error), fingerprint=evaluator.fingerprint)
+
+    def _scored(
+        self,
+        recipe: Recipe,
+        suite: Suite,
+        resident: Resident,
+        *,
+        start: float,
+        gated: bool,
+        race: Race | None,
+    ) -> tuple[Scores, Timings, Fingerprint]:
         evaluator = resident.evaluator(suite)
         gate = resident.gate(suite) if gated else None
         merge_start = self._now()
@@ -149,9 +178,10 @@ class Worker:
         if gate is not None:
             gate.check()
             forward_s += evaluator.forward_s
-        scores = evaluator.score(race)
+        scores = {**evaluator.score(race), **weigh(resident.materializer, suite)}
         forward_s += evaluator.forward_s
         other_s = time.perf_counter() - start - merge_s - forward_s
+        scores = {objective.key: scores[objective.key] for objective in suite.objectives}
         return scores, Timings(merge_s, forward_s, other_s), evaluator.fingerprint
 
     def _now(self) -> float:

@@ -6,12 +6,14 @@ import { copyButton } from "./copy.js";
 import { fill, h, keepingFocus, setText } from "./element.js";
 import { Examples } from "./examples.js";
 import * as format from "./format.js";
+import { HeldOut } from "./held-out.js";
 import { Lineage } from "./lineage.js";
 import { complain } from "./notices.js";
 import { RecipePlot, constants } from "./recipe-plot.js";
 import { hrefWith } from "./router.js";
 import { isLive, moveOf } from "./search-log.js";
 import { ScoresPlot } from "./scores-plot.js";
+import { SPLITS, scoresOn } from "./splits.js";
 
 export class CandidatePanel {
   #details = new Map();
@@ -20,6 +22,7 @@ export class CandidatePanel {
   constructor(log) {
     this.log = log;
     this.scores = new ScoresPlot(log);
+    this.heldOut = new HeldOut(log);
     this.recipe = new RecipePlot();
     this.lineage = new Lineage(log, (ordinal) => this.#find(ordinal));
     this.checkpoints = [new Checkpoint(log, "model"), new Checkpoint(log, "adapter")];
@@ -34,6 +37,7 @@ export class CandidatePanel {
       { class: "parts" },
       this.facts,
       this.scores.element,
+      this.heldOut.element,
       this.checkpoints.map((checkpoint) => checkpoint.element),
     );
     this.recipeCard = h(
@@ -112,6 +116,7 @@ export class CandidatePanel {
     fill(this.facts, facts(detail));
     fill(this.texts, texts(detail));
     for (const checkpoint of this.checkpoints) checkpoint.draw(detail);
+    this.heldOut.draw(detail);
     this.lineage.draw(detail);
     this.examples.draw(detail);
     await Promise.all([this.scores.draw(detail), this.recipe.draw(detail.recipe)]);
@@ -145,10 +150,16 @@ export class CandidatePanel {
 
   async #detail(ordinal) {
     const known = this.#details.get(ordinal);
-    if (known && known.state !== "pending") return known;
+    if (known && known.state !== "pending") return this.#confirmed(known);
     const detail = await api.candidate(this.log.detail.id, ordinal);
     this.#details.set(ordinal, detail);
-    return detail;
+    return this.#confirmed(detail);
+  }
+
+  /** With the scores of other splits that came since it was asked for. */
+  #confirmed(detail) {
+    const { selected, reported } = this.log.candidates.get(detail.ordinal) ?? detail;
+    return { ...detail, selected, reported };
   }
 
   async #find(ordinal) {
@@ -156,7 +167,12 @@ export class CandidatePanel {
   }
 }
 
-const key = ({ ordinal, state }) => `${ordinal} ${state}`;
+const key = (candidate) =>
+  [
+    candidate.ordinal,
+    candidate.state,
+    ...SPLITS.map(([split]) => Object.keys(scoresOn(candidate, split)).length),
+  ].join(" ");
 
 /** The layers that hidden states pass through, in order; null where they are the merge's own. */
 function pathOf(recipe) {

@@ -6,13 +6,15 @@ import { namePlaces } from "./name-places.js";
 import { frontOf } from "./pareto.js";
 import { Chart, axis, color, plain, short } from "./plot.js";
 import { isBaseline, moveOf, objectiveLabel } from "./search-log.js";
+import { SPLITS, isScoredOn, onSplit } from "./splits.js";
 
 /** What stands on the horizontal axis of a search with one objective: the evaluation's number. */
 export const EVALUATION = "evaluation";
 const MOST_DOMINATED = 2000;
 const HEIGHT = 430;
 const HINT =
-  "Up and to the right is better. " +
+  "Up and to the right is better. Bars are standard errors; on select and report examples, " +
+  "of which finalists and given models have scores, they are 95 % intervals. " +
   "Click a point to select it, drag to zoom, double-click to zoom out.";
 
 export class FrontPlot {
@@ -28,19 +30,28 @@ export class FrontPlot {
       onAxes,
     );
     this.y = this.#select("Vertical", log.objectives.map(choice), onAxes);
+    this.split = this.#select("Scores on", SPLITS, onAxes);
     this.chart = new Chart({
       title: "Front",
       columns: ["Candidate", "Horizontal", "Vertical", "Kind"],
       onPick,
       hint: HINT,
-      controls: h("div", { class: "axes" }, this.x.parentElement, this.y.parentElement),
+      controls: h(
+        "div",
+        { class: "axes" },
+        [this.x, this.y, this.split].map((select) => select.parentElement),
+      ),
     });
     this.chart.details.before(legend());
     this.element = this.chart.element;
   }
 
-  /** Choose the axes; keys that the search does not have fall back to its first objectives. */
-  choose(x, y) {
+  /**
+   * Choose the axes and the examples; keys that the search does not have fall back to its first
+   * objectives, and splits to the one that all candidates are scored on.
+   */
+  choose(x, y, split) {
+    this.wanted = SPLITS.some(([name]) => name === split) ? split : "search";
     const keys = this.log.objectives.map((objective) => objective.key);
     const other = keys.length > 1 ? keys[1] : keys[0];
     this.y.value = keys.includes(y) ? y : other;
@@ -50,10 +61,11 @@ export class FrontPlot {
   }
 
   get axes() {
-    return { x: this.x.value, y: this.y.value };
+    return { x: this.x.value, y: this.y.value, split: this.split.value };
   }
 
   draw(selected) {
+    this.#offerSplits();
     const [across, up] = [this.#across(), this.#objective(this.y.value)];
     const points = this.#points(across, up);
     if (points.length === 0) return this.chart.draw({ empty: waiting(this.log) });
@@ -63,7 +75,7 @@ export class FrontPlot {
       traces: this.#traces(groups, points, selected),
       layout: this.#layout(across, up, points),
       summary:
-        `Front of ${across.label} against ${up.label}: ` +
+        `Front of ${across.label} against ${up.label} on ${this.split.value} examples: ` +
         `${groups.front.length} of ${points.length} candidates are not dominated.`,
       rows: () => this.#rows(groups),
     });
@@ -83,6 +95,21 @@ export class FrontPlot {
     return select;
   }
 
+  /** Splits that nobody has scores on yet cannot be chosen. */
+  #offerSplits() {
+    const candidates = [...this.log.candidates.values()];
+    for (const option of this.split.options) {
+      const { value } = option;
+      option.disabled =
+        value !== "search" && !candidates.some((candidate) => isScoredOn(candidate, value));
+      if (value === this.wanted) this.split.value = option.disabled ? "search" : value;
+    }
+  }
+
+  get #heldOut() {
+    return this.split.value !== "search";
+  }
+
   #objective(key) {
     const objective = this.log.objectives.find((entry) => entry.key === key);
     return { key, objective, label: objectiveLabel(objective), higher: objective.higher_is_better };
@@ -97,8 +124,9 @@ export class FrontPlot {
 
   #points(across, up) {
     const points = [];
-    for (const candidate of this.log.candidates.values()) {
-      if (candidate.state !== "scored") continue;
+    for (const known of this.log.candidates.values()) {
+      if (!isScoredOn(known, this.split.value)) continue;
+      const candidate = onSplit(known, this.split.value);
       const [x, y] = [at(candidate, across), at(candidate, up)];
       if (x.value !== null && y.value !== null)
         points.push({ candidate, ordinal: candidate.ordinal, x, y });
@@ -118,10 +146,13 @@ export class FrontPlot {
           );
     const searched = points.filter((point) => !isBaseline(point.candidate));
     const off = searched.filter((point) => !front.has(point.ordinal));
+    const candidates = points.map((point) => point.candidate);
+    const { log } = this;
+    const all = this.#heldOut ? frontOf(candidates, log.objectives, log.missing) : log.front;
     return {
       front: points.filter((point) => front.has(point.ordinal)),
-      elsewhere: off.filter((point) => this.log.front.has(point.ordinal)),
-      dominated: off.filter((point) => !this.log.front.has(point.ordinal)).slice(-MOST_DOMINATED),
+      elsewhere: off.filter((point) => all.has(point.ordinal)),
+      dominated: off.filter((point) => !all.has(point.ordinal)).slice(-MOST_DOMINATED),
       baselines: points.filter((point) => isBaseline(point.candidate)),
     };
   }
@@ -180,11 +211,13 @@ export class FrontPlot {
       cliponaxis: false,
       error_x: errors(
         points.map((point) => point.x),
-        bars,
+        bars || this.#heldOut,
+        this.#heldOut,
       ),
       error_y: errors(
         points.map((point) => point.y),
-        bars,
+        bars || this.#heldOut,
+        this.#heldOut,
       ),
     };
   }
@@ -224,8 +257,9 @@ export class FrontPlot {
 
   #hover({ candidate, x, y }) {
     const lines = [`<b>${short(candidate.label, 40)}</b> ${plain(moveOf(candidate.origin))}`];
+    const told = this.#heldOut ? format.within : format.measured;
     for (const part of [x, y]) {
-      if (part.label !== null) lines.push(`${short(part.label, 40)} ${format.measured(part)}`);
+      if (part.label !== null) lines.push(`${short(part.label, 40)} ${told(part)}`);
     }
     return lines.join("<br>");
   }
@@ -233,20 +267,20 @@ export class FrontPlot {
   #layout(across, up, points) {
     return {
       xaxis: axis({
-        title: { text: title(across) },
+        title: { text: title(across, this.split.value) },
         range: padded(
           points.map((p) => p.x.value),
           across.higher,
         ),
       }),
       yaxis: axis({
-        title: { text: title(up) },
+        title: { text: title(up, this.split.value) },
         range: padded(
           points.map((p) => p.y.value),
           up.higher,
         ),
       }),
-      uirevision: `${across.key} ${up.key}`,
+      uirevision: `${across.key} ${up.key} ${this.split.value}`,
     };
   }
 
@@ -259,8 +293,8 @@ export class FrontPlot {
     const known = new Set(baselines.map((point) => point.ordinal));
     const row = (kind) => (point) => [
       point.candidate.label,
-      format.score(point.x.value),
-      format.score(point.y.value),
+      this.#heldOut ? format.within(point.x) : format.score(point.x.value),
+      this.#heldOut ? format.within(point.y) : format.score(point.y.value),
       kind,
     ];
     return [
@@ -295,7 +329,7 @@ function waiting(log) {
 function at(candidate, { key, objective, label }) {
   if (objective === null) return { value: candidate.ordinal, stderr: null, label: null };
   const entry = candidate.scores[key];
-  return { value: entry?.value ?? null, stderr: entry?.stderr ?? null, label };
+  return { low: null, high: null, ...entry, value: entry?.value ?? null, label };
 }
 
 /** The candidates that were the best of their time. */
@@ -311,10 +345,15 @@ function records(points, higher) {
   return ordinals;
 }
 
-function errors(values, visible) {
+/** Standard errors, or 95 % intervals, which need not be symmetric. */
+function errors(values, visible, intervals) {
+  const up = ({ value, high, stderr }) => (intervals ? (high ?? value) - value : (stderr ?? 0));
+  const down = ({ value, low, stderr }) => (intervals ? value - (low ?? value) : (stderr ?? 0));
   return {
     type: "data",
-    array: values.map((value) => value.stderr ?? 0),
+    symmetric: false,
+    array: values.map(up),
+    arrayminus: values.map(down),
     visible,
     thickness: 1,
     width: 0,
@@ -322,9 +361,10 @@ function errors(values, visible) {
   };
 }
 
-function title({ label, objective, higher }) {
+function title({ label, objective, higher }, split) {
   if (objective === null) return plain(label);
-  return `${short(label, 48)}${higher ? "" : "  (lower is better, axis reversed)"}`;
+  const where = split === "search" ? "" : `, on ${split} examples`;
+  return `${short(label, 48)}${where}${higher ? "" : "  (lower is better, axis reversed)"}`;
 }
 
 /** Range with room for labels; reversed where lower is better. */

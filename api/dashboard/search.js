@@ -11,6 +11,7 @@ import { FrontPlot } from "./front-plot.js";
 import { HypervolumePlot } from "./hypervolume-plot.js";
 import { NoiseFloor } from "./noise-floor.js";
 import { announce } from "./notices.js";
+import { Pacing } from "./pacing.js";
 import { Preference } from "./preference.js";
 import { ProgressBar, sentence } from "./progress.js";
 import { ResultPanel } from "./result-panel.js";
@@ -57,7 +58,7 @@ export class SearchPage {
   update({ query }) {
     this.query = query;
     if (!this.log) return;
-    this.front.choose(query.get("x"), query.get("y"));
+    this.front.choose(query.get("x"), query.get("y"), query.get("split"));
     this.#redraws.soon();
   }
 
@@ -124,14 +125,15 @@ export class SearchPage {
     this.preference = new Preference(this.id, log);
     this.front = new FrontPlot(log, {
       onPick: (ordinal) => go(hrefWith({ candidate: ordinal })),
-      onAxes: ({ x, y }) => go(hrefWith({ x, y })),
+      onAxes: ({ x, y, split }) =>
+        go(hrefWith({ x, y, split: split === "search" ? null : split })),
     });
     this.hypervolume = new HypervolumePlot(log);
     this.table = new CandidatesTable(log);
     this.survey = new Survey(log);
     this.candidate = new CandidatePanel(log);
     this.query = route().query;
-    this.front.choose(this.query.get("x"), this.query.get("y"));
+    this.front.choose(this.query.get("x"), this.query.get("y"), this.query.get("split"));
     const reading = this.element.contains(document.activeElement);
     fill(
       this.element,
@@ -166,6 +168,7 @@ export class SearchPage {
     this.stopped = h("p", { class: "muted" });
     this.status = h("p", { class: "optimizer-status" });
     this.noise = new NoiseFloor(this.log.objectives);
+    this.pacing = new Pacing();
     return h(
       "header",
       { class: "card search-head" },
@@ -198,6 +201,7 @@ export class SearchPage {
         h("pre", { tabindex: "0" }, JSON.stringify(detail.spec, null, 2)),
       ),
       this.noise.element,
+      this.pacing.element,
     );
   }
 
@@ -238,6 +242,7 @@ export class SearchPage {
       this.log.detail.problems.map(said("problem")),
     );
     this.noise.draw(this.log.detail.noise ?? {});
+    this.pacing.draw(this.log.detail.pacing ?? null);
     this.#announce(`${this.log.detail.name} is ${state}: ${sentence(progress, state)}.`);
     const chosen = this.query.get("candidate");
     const selected =

@@ -1,5 +1,6 @@
 """The log: the only truth about searches, and the only place that speaks SQL."""
 
+from api.store.codec import pacing_from_json as pacing_from_json
 from api.store.codec import scores_from_json as scores_from_json
 from api.store.codec import scores_to_json as scores_to_json
 from api.store.database import NewerDatabase as NewerDatabase

@@ -8,7 +8,7 @@ import math
 import struct
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from datetime import datetime
 from typing import Any
 
@@ -28,6 +28,7 @@ from api.store.records import (
     Submission,
     Summary,
 )
+from evals.batching import Batching, Pacing
 from evals.harness import Document, Documents
 from evals.suite import Split
 from search.geometry import Geometry
@@ -261,9 +262,9 @@ def outcome_from_entry(entry: Entry, blobs: Mapping[str, bytes]) -> Outcome:
 
 
 def known_from_row(event: Row[Any]) -> Known:
-    """Where an event with scores is, and how they came to be."""
+    """Where an event with scores is, or with the reason why there are none, and who found them."""
     provenance = Provenance(event.body["worker"], engine=event.body["engine"], cached=True)
-    return Known(event.search_id, event.ordinal, provenance)
+    return Known(event.search_id, event.ordinal, provenance, event.body.get("reason"))
 
 
 def survey_to_body(surveyed: Surveyed) -> dict[str, Any]:
@@ -281,7 +282,26 @@ def survey_to_body(surveyed: Surveyed) -> dict[str, Any]:
             key: {"count": noise.count, "largest": number(noise.largest), "flips": noise.flips}
             for key, noise in surveyed.calibration.noise.items()
         }
+        if surveyed.calibration.pacing is not None:
+            body["pacing"] = _pacing_to_json(surveyed.calibration.pacing)
     return body
+
+
+def _pacing_to_json(pacing: Pacing) -> dict[str, Any]:
+    return {
+        **asdict(pacing.batching),
+        "device": pacing.device,
+        "seconds": [[*astuple(way), seconds] for way, seconds in pacing.seconds.items()],
+    }
+
+
+def pacing_from_json(document: Mapping[str, Any]) -> Pacing:
+    """What the event of a survey says of forward passes."""
+    return Pacing(
+        Batching(document["tokens"], document["threads"]),
+        document["device"],
+        {Batching(tokens, threads): s for tokens, threads, s in document["seconds"]},
+    )
 
 
 def documents_to_columns(documents: Documents) -> dict[str, Any]:

@@ -151,7 +151,7 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """Which candidate of which search has scores that were asked for.
+    """Which candidate of which search has scores that were asked for, or why it has none.
 
     ``provenance`` is that of whoever uses them again.
     """
@@ -159,6 +159,7 @@ class Known:
     search_id: str
     ordinal: int
     provenance: Provenance
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

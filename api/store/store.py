@@ -462,7 +462,7 @@ class Store:
             yield Line(row.ordinal, Split(row.split), row.objective, scores)
 
     def known(self, key: str) -> Known | None:
-        """Whose scores were recorded with this key, in whichever search; the oldest of equals."""
+        """Whose scores, or lack of any, have this key, in any search; the oldest of equals."""
         found = select(score_keys).where(score_keys.c.key == key)
         found = found.order_by(score_keys.c.search_id, score_keys.c.ordinal).limit(1)
 
@@ -471,13 +471,13 @@ class Store:
             if row is None:
                 return None
             split = Split(row.split)
-            searched = split is Split.SEARCH
-            kind = "scored" if searched else codec.confirmation_kind(split)
+            of_split = (
+                IS_OUTCOME
+                if split is Split.SEARCH
+                else and_(IS_NOTE, events.c.kind == codec.confirmation_kind(split))
+            )
             event = select(events).where(
-                events.c.search_id == row.search_id,
-                events.c.ordinal == row.ordinal,
-                events.c.kind == kind,
-                IS_OUTCOME if searched else IS_NOTE,
+                events.c.search_id == row.search_id, events.c.ordinal == row.ordinal, of_split
             )
             return codec.known_from_row(connection.execute(event).one())
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 
 from evals.harness import rolling_windows
-from evals.requests import Continuation, Prompt, Text
+from evals.requests import Continuation, Divergence, Prompt, Text
 from search.problems import Invalid, Problem
 
 Tokens = tuple[int, ...]
@@ -72,6 +72,21 @@ class Encoder:
         """The text in windows that the model can read, each token scored once."""
         windows = rolling_windows(self._encode(request.text), self.prefix, self.length)
         return [(tuple(context), tuple(continuation)) for context, continuation in windows]
+
+    def positions(self, request: Divergence) -> list[Pair]:
+        """Contexts and continuations whose tokens stand where distributions are compared.
+
+        What comes after a whole text is no matter, and given as one token.
+        """
+        pairs: list[Pair] = []
+        for text in request.texts:
+            tokens = self._encode(text)
+            if request.first is None:
+                pairs.append((tokens or (self.prefix,), (self.prefix,)))
+            else:
+                windows = rolling_windows(tokens[: request.first], self.prefix, self.length)
+                pairs += [(tuple(context), tuple(rest)) for context, rest in windows]
+        return pairs
 
     def prompt(self, index: int, request: Prompt) -> EncodedPrompt:
         """The prompt and what ends its answer.

@@ -7,11 +7,12 @@ them with whatever weights the model has at that moment.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar, assert_never
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evals.engine.batches import Batch, batches
@@ -23,13 +24,23 @@ from evals.engine.sharing import shareable_length
 from evals.engine.stems import Stems
 from evals.engine.trees import Reading, readings
 from evals.harness import context_length
-from evals.requests import Answer, Continuation, Prompt, Request, Response, Text, Unscorable
+from evals.requests import (
+    Answer,
+    Continuation,
+    Divergence,
+    Prompt,
+    Request,
+    Response,
+    Text,
+    Unscorable,
+)
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# How many tokens are in one forward pass. On a CPU more only spoils its caches.
-_PASS_TOKENS = {"cpu": 1024, "cuda": 32_768}
+# How many tokens are in one forward pass, where nobody has measured what is best. On a CPU more
+# only spoils its caches.
+PASS_TOKENS = {"cpu": 1024, "cuda": 32_768}
 # How many tokens, prompts and answers, have their keys and values in memory at a time, for each
 # token of a forward pass: when all are being written, a step reads them all for few new ones.
 _CACHED = 16
@@ -55,6 +66,7 @@ class Plan:
         requests: as they came.
         units: of each request that is scored.
         unit_count: of all requests.
+        compared: of each unit whose distributions are compared, the reference and what is read.
         sections: forward passes, each after those whose stem its own continues.
         writings: batches of generation; split likewise.
     """
@@ -62,6 +74,7 @@ class Plan:
     requests: Sequence[Request]
     units: Sequence[range]
     unit_count: int
+    compared: Mapping[int, tuple[str, Pair]]
     sections: Sequence[_Section]
     writings: Sequence[Writing]
 
@@ -106,10 +119,11 @@ class Engine:
         self._length = context_length(model.config, tokenizer)
         self._encoder = Encoder(tokenizer, self._length)
         self._shareable = min(shareable_length(model, self._device), self._length)
-        self._token_limit = token_limit or _PASS_TOKENS[self._device.type]
+        self._token_limit = token_limit or PASS_TOKENS[self._device.type]
         self._position_limit = _BATCH_LOGITS // int(model.config.get_text_config().vocab_size)
         self._scorer = Scorer(model, dtype=model.dtype)
         self._generator = Generator(model, self._encoder, self._device, shareable=self._shareable)
+        self._learned: dict[tuple[str, Pair], Tensor] = {}
         self.plan_fingerprint = ", ".join(
             (
                 str(model.dtype).removeprefix("torch."),
@@ -128,6 +142,7 @@ class Engine:
             Invalid: when a request cannot be put to this model at all.
         """
         pairs: list[Pair] = []
+        compared: dict[int, tuple[str, Pair]] = {}
         units: list[range] = []
         prompts: list[EncodedPrompt] = []
         for index, request in enumerate(requests):
@@ -137,6 +152,10 @@ class Engine:
                     pairs.append(self._encoder.pair(request))
                 case Text():
                     pairs += self._encoder.windows(request)
+                case Divergence(reference=reference):
+                    pairs += self._encoder.positions(request)
+                    for unit in range(start, len(pairs)):
+                        compared[unit] = reference, pairs[unit]
                 case Prompt():
                     prompts.append(self._encoder.prompt(index, request))
                 case _:
@@ -146,6 +165,7 @@ class Engine:
             requests=tuple(requests),
             units=units,
             unit_count=len(pairs),
+            compared=compared,
             sections=[self._section(group) for group in self._groups(pairs)],
             writings=list(self._writings(prompts)),
         )
@@ -164,7 +184,7 @@ class Engine:
             torch.OutOfMemoryError: when not even one row fits.
         """
         start = time.perf_counter()
-        answers = self._score(plan, stems)
+        answers, divergences = self._score(plan, stems)
         texts = self._write(plan, stems)
         self.forward_s = time.perf_counter() - start
         responses: list[Response] = []
@@ -174,11 +194,39 @@ class Engine:
                     responses.append(answers[units.start])
                 case Text():
                     responses.append(sum(answers[unit].loglikelihood for unit in units))
+                case Divergence():
+                    tokens = sum(len(plan.compared[unit][1][1]) for unit in units)
+                    responses.append(sum(divergences[unit] for unit in units) / tokens)
                 case Prompt():
                     responses.append(texts[index])
                 case _:
                     assert_never(request)
         return responses
+
+    @torch.inference_mode()
+    def learn(self, requests: Sequence[Divergence]) -> None:
+        """Take the model as it is now for the reference of these, and remember what it says.
+
+        That is the whole distribution at every position, in float32.
+
+        Raises:
+            Unscorable: when the model's outputs are not finite.
+        """
+        plan = self.prepare(requests)
+        stems = Stems()
+        for section in plan.sections:
+            self._scorer.read(section.stem, stems, self._device)
+            _, found = _as_memory_allows(
+                section.batches, lambda batch: self._learn(plan, batch, stems), Batch.halves
+            )
+            for known in found:
+                self._learned |= known
+
+    def _learn(self, plan: Plan, batch: Batch, stems: Stems) -> dict[tuple[str, Pair], Tensor]:
+        every = self._scorer.log_probabilities(batch, stems, range(len(batch.units)))
+        if any(bool(one.isnan().any()) for one in every.values()):
+            raise Unscorable("the model's outputs are not finite")
+        return {plan.compared[batch.units[owner]]: one for owner, one in every.items()}
 
     def _groups(self, pairs: Sequence[Pair]) -> list[Group]:
         """What is read together; what must not be shared is read on its own."""
@@ -244,23 +292,35 @@ class Engine:
             for reading in row.readings
         }
 
-    def _score(self, plan: Plan, stems: Stems | None) -> list[Answer]:
-        """The answer to every unit of the plan."""
+    def _score(self, plan: Plan, stems: Stems | None) -> tuple[list[Answer], list[float]]:
+        """The answer to every unit of the plan, and how far it is from its reference."""
         known = Stems() if stems is None else stems
         answers = [Answer(0.0, greedy=False)] * plan.unit_count
+        divergences = [0.0] * plan.unit_count
         for section in plan.sections:
             if stems is None:
                 known.keep_beginnings(section.stem)
             self._scorer.read(section.stem, known, self._device)
             section.batches, results = _as_memory_allows(
-                section.batches, lambda batch: self._scorer.score(batch, known), Batch.halves
+                section.batches,
+                lambda batch: self._scorer.score(batch, known, self._references(plan, batch)),
+                Batch.halves,
             )
             for batch, result in zip(section.batches, results, strict=True):
                 if not bool(result.isfinite().all()):
                     raise Unscorable("the model's outputs are not finite")
-                for unit, total, missed in zip(batch.units, *result.tolist(), strict=True):
+                for unit, total, missed, far in zip(batch.units, *result.tolist(), strict=True):
                     answers[unit] = Answer(total, greedy=missed == 0)
-        return answers
+                    divergences[unit] = far
+        return answers, divergences
+
+    def _references(self, plan: Plan, batch: Batch) -> dict[int, Tensor]:
+        """By place among the units of a batch."""
+        return {
+            owner: self._learned[plan.compared[unit]]
+            for owner, unit in enumerate(batch.units)
+            if unit in plan.compared
+        }
 
     def _write(self, plan: Plan, stems: Stems | None) -> dict[int, str]:
         """The answer to every prompt, by index of request."""

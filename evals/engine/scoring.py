@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -34,22 +34,42 @@ class Scorer:
         find_head: Callable[[], torch.nn.Module | None] = model.get_output_embeddings
         self._head = find_head()
 
-    def score(self, batch: Batch, stems: Stems) -> Tensor:
-        """(2, units): log-likelihoods, and how many tokens greedy decoding would not have chosen.
+    def score(
+        self, batch: Batch, stems: Stems, references: Mapping[int, Tensor] | None = None
+    ) -> Tensor:
+        """(3, units): log-likelihoods, tokens that greedy decoding misses, divergences.
 
         Softmax and sums are taken in float32, whatever the dtype of the logits. lm-eval takes them
         in that dtype: in bfloat16 its log-likelihoods are rounded to three digits, ours are not.
         Which token is the likeliest is the same.
+
+        Args:
+            batch: what is read.
+            stems: that it stands behind.
+            references: (tokens, vocabulary) log-probabilities of another model, by place among the
+                units of the batch; the divergence of the others is 0.
         """
         logits = self._logits(batch, stems).float()
         normalizers = torch.logsumexp(logits, dim=-1)
         best = logits.argmax(dim=-1)
         found = logits[batch.position, batch.token] - normalizers[batch.position]
         # Every token at a place of its own, and not added up at once: atomic sums never repeat.
-        table = torch.zeros(2, *batch.table, device=logits.device)
+        table = torch.zeros(3, *batch.table, device=logits.device)
         table[0, batch.owner, batch.place] = found
         table[1, batch.owner, batch.place] = (best[batch.position] != batch.token).float()
+        for owner, theirs in (references or {}).items():
+            ours = torch.log_softmax(logits[_positions(batch, owner)], dim=-1)
+            table[2, owner, : len(ours)] = _divergence(theirs, ours)
         return table.sum(dim=-1)
+
+    def log_probabilities(
+        self, batch: Batch, stems: Stems, owners: Iterable[int]
+    ) -> dict[int, Tensor]:
+        """(tokens, vocabulary) in float32 of some units of a batch, by place among its units."""
+        logits = self._logits(batch, stems).float()
+        return {
+            owner: torch.log_softmax(logits[_positions(batch, owner)], dim=-1) for owner in owners
+        }
 
     def read(self, stem: Tokens, stems: Stems, device: torch.device) -> None:
         """Compute keys and values of a stem, unless they are there, and remember them."""
@@ -101,6 +121,18 @@ class Scorer:
             yield
         finally:
             handle.remove()
+
+
+def _positions(batch: Batch, owner: int) -> Tensor:
+    """(tokens,) of a unit, where they are projected."""
+    return batch.position[batch.owner == owner]
+
+
+def _divergence(theirs: Tensor, ours: Tensor) -> Tensor:
+    """(tokens,) KL(theirs || ours) of (tokens, vocabulary) log-probabilities."""
+    shares = theirs.exp()
+    terms = torch.where(shares > 0, shares * (theirs - ours), 0.0)  # 0 log 0 is 0
+    return terms.sum(dim=-1).clamp_(min=0)  # what is less is rounding
 
 
 def _mask(exits: Tensor, before: int, dtype: torch.dtype) -> Tensor:

@@ -14,6 +14,8 @@ from evals.harness.objectives import (
     directions,
     example_count,
     leaderboards,
+    references,
+    standing_alone,
 )
 from evals.harness.reading import context_length, rolling_windows
 from evals.harness.report import RESAMPLES, Report, report
@@ -40,6 +42,8 @@ __all__ = [
     "example_count",
     "leaderboards",
     "load",
+    "references",
     "report",
     "rolling_windows",
+    "standing_alone",
 ]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evals.harness.building import task_faults
-from evals.requests import Continuation, Prompt, Request, Text
+from evals.requests import Continuation, Divergence, Prompt, Request, Text
 from evals.suite import Split
 
 # A question is told by its end, where few-shot examples are left behind; an answer by its start.
@@ -49,6 +49,8 @@ def document_of(task: Any, doc: Any, asked: Sequence[Any], request: Request) -> 
             question = shown[-_QUESTION:]
         case Text(text=shown):
             question = shown[:_QUESTION]
+        case Divergence():  # never the first that is asked
+            question = ""
     text = json.dumps(doc, sort_keys=True, default=repr)
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
     return Document(int(asked[0].doc_id), digest, question, _answer(task, doc, asked))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evals.drawing import Content, divided, in_order
-from evals.requests import Continuation, Prompt, Request, Text
+from evals.requests import Continuation, Divergence, Prompt, Request, Text
 from evals.suite import Split, Suite
 from evals.task_files import TaskFile
 from evals.task_rules import shows_what_it_asks
@@ -110,6 +110,24 @@ def request_of(instance: Any) -> Request:
             return Text(*instance.args)
         case _:
             return _prompt(*instance.args)
+
+
+def divergence_of(reference: str, asked: Sequence[Request], most: int) -> Divergence:
+    """What compares a model with a reference on an example.
+
+    Of a text that is read, the first ``most`` tokens; else what comes after the question.
+    """
+    texts = tuple(request.text for request in asked if isinstance(request, Text))
+    if texts:
+        return Divergence(reference, texts, most)
+    shown = [
+        # Spaces in between are part of the answer.
+        request.context.rstrip() if isinstance(request, Continuation) else request.context
+        for request in asked
+        if isinstance(request, Continuation | Prompt)
+    ]
+    # Answers without their question are asked as well where they are weighed against it.
+    return Divergence(reference, tuple(dict.fromkeys(filter(None, shown))) or ("",), None)
 
 
 def _prompt(context: str, options: Mapping[str, Any]) -> Prompt:

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 
 from transformers import PreTrainedTokenizerBase
 
+from evals.drawing import digest
 from evals.harness.aggregation import Measured, averaged
 from evals.harness.objectives import check
 from evals.harness.reading import chat_template
-from evals.harness.spellings import in_full, spellings
+from evals.harness.spellings import direction, in_full, spellings
 from evals.harness.task import Task
 from evals.harness.task_index import Library
-from evals.requests import Request, Response
+from evals.requests import Divergence, Request, Response
 from evals.suite import Suite
 from evals.task_files import Group, TaskFile
 from search.problems import Invalid, Problem
@@ -37,7 +38,39 @@ class Loaded:
 
     def higher_is_better(self, objective: Objective) -> bool:
         """Of the metric itself."""
-        return spellings(self._named[objective.task])[objective.metric]
+        return bool(direction(self._named[objective.task], objective.metric))
+
+    def averaged(self, objective: Objective) -> list[str]:
+        """Names of the tasks that an objective is measured on."""
+        return _having(self._named[objective.task], objective.metric)
+
+    def comparisons(self) -> dict[str, list[Divergence]]:
+        """What is asked of each model that others are compared with, by its name."""
+        found: dict[str, list[Divergence]] = {}
+        for request in self.requests:
+            if isinstance(request, Divergence):
+                found.setdefault(request.reference, []).append(request)
+        return found
+
+    @property
+    def groups(self) -> list[tuple[Group, list[Task]]]:
+        """The groups that were named, with their tasks in order."""
+        tasks = {task.name: task for task in self.tasks}
+        return [
+            (item, [tasks[leaf.name] for leaf in item.leaves])
+            for item in self.items
+            if isinstance(item, Group)
+        ]
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """By name of task or group: of a group, what it says and those of its tasks."""
+        found = {task.name: task.digest for task in self.tasks}
+        groups = {
+            group.name: digest([group.config.model_dump(mode="json"), *(found[t.name] for t in of)])
+            for group, of in self.groups
+        }
+        return found | groups
 
     def first(self, count: int) -> Loaded:
         """The same tasks with their first examples only."""
@@ -100,7 +133,7 @@ def load(suite: Suite, tokenizer: PreTrainedTokenizerBase, *, names: Sequence[st
     library = Library.of(suite)
     problems = check(suite.objectives, library)
     items: list[TaskFile | Group] = []
-    for name in dict.fromkeys([*(objective.task for objective in suite.objectives), *names]):
+    for name in dict.fromkeys([*(objective.task for objective in suite.asked), *names]):
         try:
             items += library.find_all(name)
         except UnknownName as error:
@@ -119,28 +152,36 @@ def load(suite: Suite, tokenizer: PreTrainedTokenizerBase, *, names: Sequence[st
     def width(text: str) -> int:
         return len(tokenizer.encode(text, add_special_tokens=False))
 
-    tasks = [Task(leaf, suite, template, width) for leaf in leaves.values()]
-    if problems := _changed(tasks, suite):
+    def vocabulary() -> int:
+        return len(tokenizer)
+
+    tasks = [Task(leaf, suite, template, width, vocabulary) for leaf in leaves.values()]
+    loaded = Loaded(items, tasks)
+    if problems := _changed(loaded, suite):
         raise Invalid(problems)
-    return Loaded(items, tasks)
+    return loaded
 
 
-def _changed(tasks: Sequence[Task], suite: Suite) -> list[Problem]:
-    """Tasks whose examples are others than those that the suite was made for."""
+def _changed(loaded: Loaded, suite: Suite) -> list[Problem]:
+    """Tasks and groups that are others than those that the suite was made for."""
     known = dict(suite.digests)
+    if not known or suite.limit is not None:
+        return []
     message = (
         f"its {suite.split} examples or its task file are no longer those that the search began"
         " with; restore them, or start a new search"
     )
     return [
-        Problem(field=task.name, message=message)
-        for task in tasks
-        if suite.limit is None and task.name in known and known[task.name] != task.digest
+        Problem(field=name, message=message)
+        for name, found in loaded.digests.items()
+        if known.get(name, found) != found
     ]
 
 
 def _having(item: TaskFile | Group, metric: str) -> list[str]:
     """Names of the tasks of an item that have a metric: for a group, what it averages."""
+    if isinstance(item, TaskFile):
+        return [item.name]
     return [leaf.name for leaf in item.leaves if metric in spellings(leaf)]
 
 

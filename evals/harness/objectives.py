@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from evals.harness.spellings import listed, spellings
+from evals import weight_metrics
+from evals.harness.spellings import direction, listed, reference_of, spellings
 from evals.harness.task_index import Library
 from evals.leaderboards import ranked_by
-from evals.suite import Split
+from evals.suite import Split, Suite
 from evals.task_files import Group, TaskFile
 from evals.task_rules import example_counts
 from search.problems import Invalid, Problem
@@ -42,6 +43,8 @@ class TaskInfo:
 def catalogue(library: Library) -> Sequence[TaskInfo]:
     """The tasks and groups of a library's folders and our own, by name, that can be objectives.
 
+    Last comes what the weights alone tell.
+
     Unusable files are left out. lm-eval's own eleven thousand tasks can be objectives, but are not
     listed.
     """
@@ -53,14 +56,21 @@ def catalogue(library: Library) -> Sequence[TaskInfo]:
             _log.warning("Task %s is left out: %s", name, error, extra={"event": "bad_task"})
         else:
             infos += [info] if info.metrics else []
-    return infos
+    weights = weight_metrics.TASK
+    return [*infos, TaskInfo(weights, weights, weight_metrics.METRICS, {})]
 
 
 def check(objectives: Sequence[Objective], library: Library) -> list[Problem]:
     """What is wrong with the objectives, as far as task files tell; none of their Python runs."""
     problems = []
+    if objectives and all(objective.task == weight_metrics.TASK for objective in objectives):
+        message = "ask nothing of the model; name a task, or a text, as well"
+        problems.append(Problem(field="objectives", message=message))
     for index, objective in enumerate(objectives):
         field = f"objectives[{index}]"
+        if objective.task == weight_metrics.TASK:
+            problems += _unknown_metric(field, objective, weight_metrics.METRICS)
+            continue
         try:
             item = library.find(objective.task)
             known = spellings(item)
@@ -78,11 +88,24 @@ def check(objectives: Sequence[Objective], library: Library) -> list[Problem]:
                     f" {', '.join(leaf.name for leaf in item.leaves[:5])}"
                 )
                 problems.append(Problem(field=f"{field}.task", message=message))
-            elif objective.metric not in known:
-                near = suggestion(objective.metric, listed(item))
-                message = f"task '{objective.task}' has no metric '{objective.metric}'; {near}"
-                problems.append(Problem(field=f"{field}.metric", message=message))
+            elif direction(item, objective.metric) is None:
+                problems += _unknown_metric(field, objective, listed(item))
     return problems
+
+
+def _unknown_metric(
+    field: str, objective: Objective, known: Mapping[str, bool]
+) -> Iterator[Problem]:
+    if objective.metric not in known:
+        near = suggestion(objective.metric, known)
+        message = f"task '{objective.task}' has no metric '{objective.metric}'; {near}"
+        yield Problem(field=f"{field}.metric", message=message)
+
+
+def references(objectives: Sequence[Objective]) -> dict[str, str]:
+    """The models that divergences are taken to, by the field of the objective that says so."""
+    found = {f"objectives[{n}].metric": reference_of(o.metric) for n, o in enumerate(objectives)}
+    return {field: name for field, name in found.items() if name is not None}
 
 
 def leaderboards(objectives: Sequence[Objective], library: Library) -> list[Problem]:
@@ -99,6 +122,19 @@ def leaderboards(objectives: Sequence[Objective], library: Library) -> list[Prob
     return problems
 
 
+def standing_alone(suite: Suite) -> tuple[Objective, ...]:
+    """What can be asked of a model without any other: divergences give way to another metric."""
+    library, found = Library.of(suite), dict[str, Objective]()
+    for objective in suite.asked:
+        metric = objective.metric
+        if reference_of(metric) is not None:
+            metric = next(iter(listed(library.find(objective.task))), "")
+        if metric:
+            alone = Objective(task=objective.task, metric=metric)
+            found[alone.key] = alone
+    return tuple(found.values())
+
+
 def directions(objectives: Sequence[Objective], library: Library) -> dict[str, bool]:
     """Whether higher is better, by objective key.
 
@@ -108,15 +144,18 @@ def directions(objectives: Sequence[Objective], library: Library) -> dict[str, b
     problems = check(objectives, library)
     if problems:
         raise Invalid(problems)
-    return {
-        objective.key: spellings(library.find(objective.task))[objective.metric]
-        for objective in objectives
-    }
+    return {objective.key: _direction(objective, library) for objective in objectives}
+
+
+def _direction(objective: Objective, library: Library) -> bool:
+    if objective.task == weight_metrics.TASK:
+        return weight_metrics.METRICS[objective.metric]
+    return bool(direction(library.find(objective.task), objective.metric))
 
 
 def example_count(objectives: Sequence[Objective], library: Library) -> int:
     """About how many examples a candidate is scored on; a task that does not tell counts 1000."""
-    names = dict.fromkeys(objective.task for objective in objectives)
+    names = dict.fromkeys(o.task for o in objectives if o.task != weight_metrics.TASK)
     return sum(_count(name, library) for name in names)
 
 

@@ -8,6 +8,22 @@ from evals.task_files import Function, Group, TaskFile
 #: How many tokens an answer has, on average: a metric of ours for every task whose answers are
 #: written. No filter has read them; a task's own metric of that name comes first.
 OUTPUT_TOKENS = "output_tokens"
+#: How differently the model goes on than base or a parent: `kl_to_base`, `kl_to_NAME`. A metric of
+#: ours for every task.
+_DIVERGENCE = "kl_to_"
+
+
+def reference_of(metric: str) -> str | None:
+    """The model that a divergence is taken to; None of any other metric."""
+    name = metric.removeprefix(_DIVERGENCE)
+    return name if name and name != metric else None
+
+
+def direction(item: TaskFile | Group, metric: str) -> bool | None:
+    """Whether higher is better; None where the item has no such metric."""
+    if isinstance(item, TaskFile) and reference_of(metric) is not None:
+        return False
+    return spellings(item).get(metric)
 
 
 def spellings(item: TaskFile | Group) -> dict[str, bool]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import functools
 import statistics
-from collections.abc import Callable, Mapping, Sequence
-from itertools import accumulate, pairwise
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import accumulate, islice, pairwise
 from typing import Any
 
 from evals.drawing import Content, digest
@@ -14,12 +14,24 @@ from evals.harness.aggregation import Measured, aggregated, follows_its_examples
 from evals.harness.building import lm_eval_task, task_faults
 from evals.harness.choices import Choices
 from evals.harness.documents import Document, document_of
-from evals.harness.examples import ChatTemplate, Example, content_of, examples_of, request_of
-from evals.harness.spellings import OUTPUT_TOKENS, in_full, spellings
-from evals.requests import Answer, Request, Response, Unscorable
+from evals.harness.examples import (
+    ChatTemplate,
+    Example,
+    content_of,
+    divergence_of,
+    examples_of,
+    request_of,
+)
+from evals.harness.spellings import OUTPUT_TOKENS, in_full, reference_of, spellings
+from evals.requests import Answer, Divergence, Request, Response, Unscorable
 from evals.suite import Suite
 from evals.task_files import TaskFile
 from search.problems import Invalid, Problem
+
+# Distributions of a reference that are remembered for a task, in numbers: a gigabyte.
+_REMEMBERED = 2**28
+# Tokens of a text at most: what comes later says little that is new.
+_COMPARED = 256
 
 
 class Task:
@@ -32,10 +44,11 @@ class Task:
         suite: which examples, and how they are asked.
         template: of a chat, where there is to be one.
         width: how many tokens a text has.
+        vocabulary: how many tokens there are.
 
     Attributes:
         name: as written in a spec.
-        requests: for the model, in the order of the examples.
+        requests: for the model, in the order of the examples; of each, lm-eval's come first.
         metrics: every spelling of every metric -> whether higher is better.
         examples: documents with what is asked about each.
         lm_eval_task: whose rules these are.
@@ -47,6 +60,7 @@ class Task:
         suite: Suite,
         template: ChatTemplate | None,
         width: Callable[[str], int],
+        vocabulary: Callable[[], int],
     ) -> None:
         self.name = task_file.name
         self._width = width
@@ -69,7 +83,9 @@ class Task:
             which = f"has no {suite.split} examples" if suite.split else "has no examples"
             raise Invalid([Problem(field=self.name, message=which)])
         self._instances = [instance for example in self.examples for instance in example.asked]
-        self.requests: Sequence[Request] = tuple(request_of(i) for i in self._instances)
+        metrics = (o.metric for o in suite.objectives if o.task == self.name)
+        self._references = tuple(dict.fromkeys(filter(None, map(reference_of, metrics))))
+        self.requests: Sequence[Request] = tuple(self._asked(vocabulary))
 
     @property
     def digest(self) -> str:
@@ -104,7 +120,8 @@ class Task:
     @property
     def places(self) -> list[range]:
         """Which of the requests are about each example."""
-        ends = [0, *accumulate(len(example.asked) for example in self.examples)]
+        more = len(self._references)
+        ends = [0, *accumulate(len(example.asked) + more for example in self.examples)]
         return [range(start, stop) for start, stop in pairwise(ends)]
 
     def first(self, count: int) -> Task:
@@ -112,7 +129,8 @@ class Task:
         part = copy.copy(self)
         part.examples = self.examples[:count]
         part._instances = [instance for example in part.examples for instance in example.asked]
-        part.requests = self.requests[: len(part._instances)]
+        asked = len(part._instances) + len(part.examples) * len(self._references)
+        part.requests = self.requests[:asked]
         if self._choices is not None:
             part._choices = Choices(self.lm_eval_task, part.examples)
         return part
@@ -131,20 +149,52 @@ class Task:
         Raises:
             Unscorable: when a metric says nothing of some examples.
         """
-        items = {
-            spelling: self._choices.items(responses, metric)
-            for spelling, metric in ((s, self._full[s].partition(",")[0]) for s in metrics)
-            if self._choices is not None and metric in Choices.metrics
-        }
-        items |= {
-            s: self._output_tokens(responses) for s in metrics if self._full[s] == OUTPUT_TOKENS
-        }
+        items: dict[str, list[Any]] = {}
+        for spelling in metrics:
+            reference = None if spelling in self.metrics else reference_of(spelling)
+            if reference is not None:
+                items[spelling] = self._divergences(responses, reference)
+        answers = self._own(responses)
+        full = {spelling: self._full[spelling] for spelling in metrics if spelling not in items}
+        for spelling, name in full.items():
+            metric = name.partition(",")[0]
+            if self._choices is not None and metric in Choices.metrics:
+                items[spelling] = self._choices.items(answers, metric)
+            elif name == OUTPUT_TOKENS:
+                items[spelling] = self._output_tokens(answers)
         rest = [spelling for spelling in metrics if spelling not in items]
-        items |= self._by_lm_eval(responses, rest) if rest else {}
+        items |= self._by_lm_eval(answers, rest) if rest else {}
         return {
             spelling: aggregated(self._aggregation(spelling), items[spelling])
             for spelling in metrics
         }
+
+    def _asked(self, vocabulary: Callable[[], int]) -> Iterator[Request]:
+        """Of each example what lm-eval asks, then what compares it with each reference."""
+        most = 0
+        if self._references:
+            share = len(self.examples) * len(self._references) * vocabulary()
+            most = min(_COMPARED, max(1, _REMEMBERED // share))
+        for example in self.examples:
+            own = [request_of(instance) for instance in example.asked]
+            yield from own
+            for reference in self._references:
+                yield divergence_of(reference, own, most)
+
+    def _own(self, responses: Sequence[Response]) -> Sequence[Response]:
+        """The responses to lm-eval's requests."""
+        if not self._references:
+            return responses
+        both = zip(self.requests, responses, strict=True)
+        return [answer for request, answer in both if not isinstance(request, Divergence)]
+
+    def _divergences(self, responses: Sequence[Response], reference: str) -> list[Any]:
+        """In nats, of each example."""
+        return [
+            answer
+            for request, answer in zip(self.requests, responses, strict=True)
+            if isinstance(request, Divergence) and request.reference == reference
+        ]
 
     def answer(self, responses: Sequence[Response], filters: set[str] | None = None) -> None:
         """Give lm-eval's instances these responses, as all or some filters read them."""
@@ -157,8 +207,8 @@ class Task:
 
     def _output_tokens(self, responses: Sequence[Response]) -> list[float]:
         """Tokens of each answer, up to what ends it; the mean where an example has several."""
-        widths = [float(self._width(str(response))) for response in responses]
-        return [statistics.fmean(widths[place.start : place.stop]) for place in self.places]
+        widths = (float(self._width(str(response))) for response in responses)
+        return [statistics.fmean(islice(widths, len(one.asked))) for one in self.examples]
 
     def _by_lm_eval(
         self, responses: Sequence[Response], metrics: Sequence[str]
@@ -175,7 +225,7 @@ class Task:
 
     def _aggregation(self, spelling: str) -> Callable[..., float] | None:
         found: Callable[..., float] | None = self.lm_eval_task.aggregation().get(
-            self._full[spelling].partition(",")[0]
+            self._full.get(spelling, spelling).partition(",")[0]
         )
         return found
 

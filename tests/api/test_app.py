@@ -14,10 +14,11 @@ from fastapi.testclient import TestClient
 from api.artifacts import Artifacts
 from api.security_headers import CONTENT_SECURITY_POLICY
 from api.store import Store, StoreDown
+from evals.batching import Batching, Pacing
 from tests.analytic import KEYS, submission
 from tests.serving import problem_of, recorded, stored
 from workers.doctor.summary import DiagnosisSummary, Distance, Finding
-from workers.messages import Surveyed
+from workers.messages import Calibration, Surveyed
 
 SPEC = "/v1/searches"
 
@@ -222,6 +223,23 @@ def test_what_is_known_of_the_models_is_told_with_the_search(
             "duplicates": ["other"],
         }
     ]
+
+
+def test_a_search_tells_how_its_forward_passes_are_made(client: TestClient, store: Store) -> None:
+    search_id = store.create_search(submission())
+    path = f"{SPEC}/{search_id}"
+    assert client.get(path).json()["pacing"] is None
+    usual, best = Batching(1024, 1), Batching(512, 2)
+    found = Calibration({"plan": "p"}, {}, Pacing(best, "a processor", {usual: 0.5, best: 0.25}))
+    store.record_survey(search_id, Surveyed({}, None, calibration=found))
+    assert client.get(path).json()["pacing"] == {
+        "tokens": 512,
+        "threads": 2,
+        "tried": [
+            {"tokens": 1024, "threads": 1, "seconds": 0.5},
+            {"tokens": 512, "threads": 2, "seconds": 0.25},
+        ],
+    }
 
 
 def test_candidates_are_paged_by_ordinal(client: TestClient, store: Store) -> None:

@@ -77,7 +77,9 @@ def test_the_catalogue_leaves_unusable_files_out(add_task: Callable[..., Path]) 
 
 
 def test_every_task_of_our_own_is_usable_as_it_lies() -> None:
-    infos = {info.name: info for info in harness.catalogue(harness.Library([]))}
+    *listed, weights = harness.catalogue(harness.Library([]))
+    assert weights.metrics == {"delta_norm": False, "sparsity": True}
+    infos = {info.name: info for info in listed}
     assert set(infos) == set(names_in(harness.OWN_TASKS))
     for name, info in infos.items():
         for split in Split:

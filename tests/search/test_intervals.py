@@ -38,3 +38,11 @@ def test_a_weighted_mean_has_the_interval_of_the_plain_one_around_it() -> None:
     score = Score(2.2, math.nan, 11, np.linspace(0, 4, 11, dtype=np.float32))
     margin = 2.2281389 * np.linspace(0, 4, 11).std(ddof=1) / np.sqrt(11)
     assert interval(score) == pytest.approx((2.2 - margin, 2.2 + margin), rel=1e-6)
+
+
+@pytest.mark.parametrize("value", [1.0, 0.0, -0.25])
+def test_what_is_measured_of_the_model_itself_is_exact(value: float) -> None:
+    exact = Score(value, 0.0, 1, np.array([value], np.float32))
+    assert interval(exact) == (value, value)
+    one_example = Score(value, math.nan, 1, np.array([value], np.float32))
+    assert interval(one_example) != (value, value), "control: of a single example little is known"

@@ -152,3 +152,9 @@ def test_a_candidate_that_left_early_is_compared_on_what_both_have_seen() -> Non
     early = mean(weak.examples[:200].astype(float))
     found = difference(leader, early, rng())
     assert found.value == pytest.approx(leader.examples[:200].mean() - early.value, abs=1e-6)
+
+
+def test_the_difference_of_exact_scores_is_exact() -> None:
+    a, b = (Score(v, 0.0, 1, np.array([v], np.float32)) for v in (1.0, 0.0))
+    found = difference(a, b, rng())
+    assert (found.low, found.value, found.high) == (1.0, 1.0, 1.0)

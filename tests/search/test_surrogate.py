@@ -80,6 +80,14 @@ def test_a_link_keeps_predictions_where_the_metric_is() -> None:
     assert (link_for(np.array([-0.2, -0.3]), 10).to_metric(far) <= 0.0).all()
 
 
+def test_a_share_of_the_model_itself_is_taken_as_it_is() -> None:
+    """There is no half an example that it could be clipped by."""
+    shares = np.array([0.0, 0.01, 0.99])
+    link = link_for(shares, 1)
+    assert link.to_line(shares).tolist() == link.to_metric(shares).tolist() == shares.tolist()
+    assert not link.is_proportion
+
+
 def test_one_observation_predicts_itself_everywhere() -> None:
     surrogate = fit(points(1), np.array([0.3]), link_for(np.array([0.3]), 50), [everything(3)])
     np.testing.assert_allclose(surrogate(points(5, seed=2)), 0.3)

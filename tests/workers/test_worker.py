@@ -10,12 +10,16 @@ from pathlib import Path
 import pytest
 import torch
 
+from evals import pacing
+from evals.batching import Batching, Pacing
+from evals.fingerprint import device_name
 from evals.suite import Split, Suite
 from search.recipe import Recipe, Step, mixture
 from tests.tiny import save_llama
 from tests.workers.tiny_zoo import make_suite, make_zoo
 from workers.merge_folder import merge_into_folder
 from workers.messages import (
+    Calibration,
     Confirm,
     Confirmed,
     Evaluate,
@@ -155,6 +159,47 @@ def test_a_survey_tells_what_will_be_asked_and_how_exactly(zoo: Zoo, suite: Suit
     assert found.fingerprint == evaluated(Worker(), zoo, suite, AVERAGE).fingerprint
     assert set(found.noise) == {"tiny_choice/acc", "tiny_text/bits_per_byte"}
     assert all(noise.count == 12 and noise.largest < 1e-5 for noise in found.noise.values())
+
+
+def surveyed_by(worker: Worker, zoo: Zoo, work: Survey) -> Calibration:
+    surveyed = worker.run(Job("s", zoo, work))
+    assert isinstance(surveyed, Surveyed)
+    assert surveyed.calibration is not None
+    return surveyed.calibration
+
+
+def test_a_survey_finds_how_all_workers_make_their_forward_passes(
+    zoo: Zoo, suite: Suite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pacing, "_WORTH_S", 0.0)
+    found = surveyed_by(Worker(cores=2), zoo, Survey(needs_geometry=False, suite=suite))
+    assert found.pacing is not None
+    chosen = found.pacing.batching
+    assert {way.threads for way in found.pacing.seconds} == {1, 2}
+    asked = replace(suite, batching=chosen)
+    assert evaluated(Worker(), zoo, asked, AVERAGE).fingerprint == found.fingerprint
+    assert found.fingerprint["plan"].endswith(f"{chosen.tokens} tokens, {chosen.threads} threads")
+
+
+def test_what_was_measured_of_the_same_is_kept_where_it_holds(zoo: Zoo, suite: Suite) -> None:
+    here = device_name("cpu")
+    odd = Pacing(Batching(333, 2), here, {})
+
+    def kept(known: Pacing, cores: int) -> bool:
+        work = Survey(needs_geometry=False, suite=suite, paced=known)
+        return surveyed_by(Worker(cores=cores), zoo, work).pacing == known
+
+    assert kept(odd, 2)
+    assert not kept(odd, 1), "two threads on one core"
+    assert not kept(replace(odd, device="an abacus"), 2)
+
+
+def test_a_job_is_done_as_its_suite_says_and_else_as_usual(zoo: Zoo, suite: Suite) -> None:
+    worker = Worker()
+    for batching in (Batching(64, 2), None, Batching(128, 1)):
+        engine = evaluated(worker, zoo, replace(suite, batching=batching), AVERAGE).fingerprint
+        tokens, threads = (batching.tokens, batching.threads) if batching else (1024, 1)
+        assert engine["plan"].endswith(f", {tokens} tokens, {threads} threads")
 
 
 def test_the_digest_of_a_model_changes_with_whatever_a_score_may_depend_on(

@@ -29,6 +29,8 @@ RELEASE = "0.1.5"
 METHODS = ("linear", "task_arithmetic", "ties", "dare_ties")
 # The environment has the releases that we run with, so that only the loops differ.
 _SAME = ("torch", "transformers", "safetensors", "numpy")
+# What its evolutionary search scores with.
+EVOLVE = ("lm_eval[hf]", "datasets")
 _READY = ".ready"
 _OURS = 3  # candidates of ours for each of theirs, which take far longer
 
@@ -66,9 +68,10 @@ class Peer(AbstractContextManager["Peer"]):
         command: starts it; see ``mergekit_loop`` for what it is told.
         base: folder of the base model.
         threads: it may use.
+        more: of the first line.
     """
 
-    def __init__(self, command: Sequence[str], *, base: str, threads: int) -> None:
+    def __init__(self, command: Sequence[str], *, base: str, threads: int, **more: str) -> None:
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the process
         self._process = subprocess.Popen(
             command,
@@ -77,7 +80,7 @@ class Peer(AbstractContextManager["Peer"]):
             stderr=self._errors,
             text=True,
         )
-        self._ask({"base": base, "threads": threads})
+        self.ask({"base": base, "threads": threads, **more})
 
     def seconds(self, configuration: dict[str, Any]) -> float:
         """How long it takes to merge what a configuration of mergekit describes.
@@ -85,9 +88,14 @@ class Peer(AbstractContextManager["Peer"]):
         Raises:
             PeerFailed: it ended instead.
         """
-        return float(self._ask(configuration)["seconds"])
+        return float(self.ask(configuration)["seconds"])
 
-    def _ask(self, question: dict[str, Any]) -> dict[str, float]:
+    def ask(self, question: dict[str, Any]) -> dict[str, float]:
+        """The answer to a line.
+
+        Raises:
+            PeerFailed: it ended instead.
+        """
         questions, answers = self._process.stdin, self._process.stdout
         assert questions is not None  # noqa: S101 - it was started with both pipes
         assert answers is not None  # noqa: S101 - likewise
@@ -115,14 +123,20 @@ class Peer(AbstractContextManager["Peer"]):
         self._errors.close()
 
 
-def mergekit_command(folder: Path) -> list[str]:
+def mergekit_command(folder: Path, more: Sequence[str] = ()) -> list[str]:
     """Starts mergekit in an environment below ``folder``, which is made unless it is there.
+
+    Args:
+        folder: of such environments.
+        more: packages that it needs beside, in the releases that we have.
 
     Raises:
         PeerFailed: pip cannot install it.
     """
-    releases = {name: version(name).partition("+")[0] for name in _SAME}
-    place = folder / f"mergekit-{RELEASE}-torch-{releases['torch']}"
+    same = (*_SAME, *more)
+    releases = {name: version(name.partition("[")[0]).partition("+")[0] for name in same}
+    kind = "mergekit-evolve" if more else "mergekit"
+    place = folder / f"{kind}-{RELEASE}-torch-{releases['torch']}"
     python = place.absolute() / "bin" / "python"
     if not (place / _READY).is_file():
         shutil.rmtree(place, ignore_errors=True)

@@ -8,7 +8,7 @@ import resource
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from evals.suite import Split, Suite
 from search.recipe import Recipe, mixture
 from search.spec import BASE
 from workers.bench.memory import peak_bytes, tells_peaks
+from workers.bench.peer import Peer, configuration
 from workers.bench.questions import EXAMPLES, KINDS, objective, write_tasks, write_tokenizer
 from workers.bench.stock import Stock
 from workers.bench.tables import columns, machine
@@ -82,6 +83,30 @@ class Pace:
 
 
 @dataclass(frozen=True, slots=True)
+class PeerPace:
+    """Candidates on one task by what mergekit's evolutionary search does with each, and by us.
+
+    Args:
+        task: in words.
+        way: in words: where it merges, and its batch size.
+        ours_s, theirs_s: merging and scoring, medians.
+        per_hour: its candidates.
+        times_faster, times_faster_cpu: as of a `Pace`.
+        score, their_score: of the last candidate.
+    """
+
+    task: str
+    way: str
+    ours_s: float
+    theirs_s: float
+    per_hour: float
+    times_faster: float
+    times_faster_cpu: float
+    score: float
+    their_score: float
+
+
+@dataclass(frozen=True, slots=True)
 class Scoring:
     """What scoring costs.
 
@@ -92,6 +117,7 @@ class Scoring:
         peak_mb, stock_peak_mb: resident memory of the two processes at most, with all that they
             import; lm-eval's holds the parents as well, for the merging. 0 where the system does
             not tell.
+        peers: mergekit's evolutionary search on the same; none where it was not asked for.
     """
 
     models: str
@@ -99,6 +125,7 @@ class Scoring:
     paces: Sequence[Pace]
     peak_mb: float
     stock_peak_mb: float
+    peers: Sequence[PeerPace] = ()
 
     def text(self) -> str:
         """As Markdown."""
@@ -110,7 +137,14 @@ class Scoring:
         lines = [
             (p.task, p.ours_s, p.stock_s, str(p.batch_size), *astuple(p)[4:]) for p in self.paces
         ]
-        return f"{self.models}; {self.machine}; {memory}\n\n{columns(header, lines)}"
+        parts = [f"{self.models}; {self.machine}; {memory}", columns(header, lines)]
+        if self.peers:
+            titles = (
+                *("task", "mergekit-evolve", "s", "its s", "its per hour", "times faster"),
+                *("by CPU time", "score", "its score"),
+            )
+            parts.append(columns(titles, map(astuple, self.peers)))
+        return "\n\n".join(parts)
 
     def document(self) -> dict[str, Any]:
         """As JSON."""
@@ -122,10 +156,11 @@ def score_paces(
     *,
     parameters: str = "9M",
     dtype: str = "bfloat16",
-    kinds: Iterable[str] = KINDS,
+    kinds: Sequence[str] = tuple(KINDS),
     examples: int = EXAMPLES,
     rounds: int = _ROUNDS,
     batch_sizes: Sequence[int] = BATCH_SIZES,
+    peer: Sequence[str] = (),
 ) -> Scoring:
     """Score the same candidates by us and by lm-eval, each in a process of its own, in turns.
 
@@ -137,15 +172,19 @@ def score_paces(
         examples: of each task.
         rounds: of candidates that are timed.
         batch_sizes: that lm-eval may choose from.
+        peer: command that starts mergekit where its evolutionary search takes part too (see
+            `workers.bench.peer`).
 
     Raises:
         ValueError: a candidate cannot be scored, or the two do not score the same examples.
+        PeerFailed: mergekit ended instead.
     """
     threads = torch.get_num_threads()
     with tempfile.TemporaryDirectory(dir=folder) as name:
         place = Path(name)
         zoo = write_zoo(place, SIZES[parameters], dtype=dtype)
-        write_tokenizer(place / BASE, vocabulary=SIZES[parameters].vocabulary)
+        for model in (BASE, *(name for name, _ in zoo.parents)):  # mergekit copies a parent's
+            write_tokenizer(place / model, vocabulary=SIZES[parameters].vocabulary)
         tasks = place / "tasks"
         tasks.mkdir()
         write_tasks(tasks, examples=examples)
@@ -154,6 +193,13 @@ def score_paces(
             _process(_begin_stock, zoo, tasks, threads) as stock,
         ):
             paces = [_pace(kind, zoo, ours, stock, rounds, batch_sizes) for kind in kinds]
+            peers: list[PeerPace] = []
+            if peer:
+                options = {"tasks": str(tasks), "dtype": dtype}
+                with Peer(peer, base=zoo.base, threads=threads, **options) as evolve:
+                    for pace, kind in zip(paces, kinds, strict=True):
+                        ways = (("memory", None), ("disk", None), ("disk", pace.batch_size))
+                        peers += _peer_paces(kind, zoo, ours, evolve, ways, rounds)
             peaks = [side.submit(_peak_mb).result() for side in (ours, stock)]
     return Scoring(
         models=f"3 parents of {parameters} parameters in {dtype}, {examples} examples",
@@ -161,6 +207,7 @@ def score_paces(
         paces=paces,
         peak_mb=peaks[0],
         stock_peak_mb=peaks[1],
+        peers=peers,
     )
 
 
@@ -172,19 +219,14 @@ def _pace(
     rounds: int,
     batch_sizes: Sequence[int],
 ) -> Pace:
-    rng = np.random.default_rng(0)
-    names = tuple(name for name, _ in zoo.parents)
-
-    def draw() -> Recipe:
-        return mixture(names, tuple(rng.uniform(0.2, 0.8, size=len(names)).tolist()))
-
-    first = draw()
+    recipes = _recipes(zoo)
+    first = next(recipes)
     ours.submit(_turn, kind, first).result()  # opens, builds and tokenizes
     tried = {size: stock.submit(_stock_turn, kind, first, size).result() for size in batch_sizes}
     size = min(tried, key=lambda each: tried[each].seconds)
     pairs = []
     for _ in range(rounds):
-        recipe = draw()
+        recipe = next(recipes)
         taken = [ours.submit(_turn, kind, recipe).result() for _ in range(3)]
         theirs = stock.submit(_stock_turn, kind, recipe, size).result()
         if taken[0].examples != theirs.examples:
@@ -206,6 +248,51 @@ def _pace(
         score=mine.score,
         stock_score=theirs.score,
     )
+
+
+def _recipes(zoo: Zoo) -> Iterator[Recipe]:
+    rng = np.random.default_rng(0)
+    names = tuple(name for name, _ in zoo.parents)
+    while True:
+        yield mixture(names, tuple(rng.uniform(0.2, 0.8, size=len(names)).tolist()))
+
+
+def _peer_paces(
+    kind: str,
+    zoo: Zoo,
+    ours: ProcessPoolExecutor,
+    evolve: Peer,
+    ways: Iterable[tuple[str, int | None]],
+    rounds: int,
+) -> Iterator[PeerPace]:
+    """Each way in turns with us, after a first candidate that is not counted."""
+    asked = objective(kind)
+    for place, batch_size in ways:
+        pairs = []
+        for turn, recipe in zip(range(rounds + 1), _recipes(zoo), strict=False):
+            mine = ours.submit(_turn, kind, recipe).result()
+            question = {"place": place, "batch_size": batch_size}
+            question |= {"task": asked.task, "metric": asked.metric}
+            answer = evolve.ask({**question, "configuration": configuration(recipe, zoo)})
+            if answer["examples"] != mine.examples:
+                said = f"{mine.examples} examples, mergekit's search {answer['examples']:g}"
+                raise ValueError(f"{kind}: {said}")
+            pairs += [(mine, answer)] if turn else []
+        ours_s = statistics.median(one.seconds for one, _ in pairs)
+        theirs_s = statistics.median(other["seconds"] for _, other in pairs)
+        mine, answer = pairs[-1]
+        batches = "as it ships, one by one" if batch_size is None else f"batches of {batch_size}"
+        yield PeerPace(
+            task=KINDS[kind],
+            way=f"{'in memory' if place == 'memory' else 'on disk'}, {batches}",
+            ours_s=ours_s,
+            theirs_s=theirs_s,
+            per_hour=3600 / theirs_s,
+            times_faster=statistics.median(b["seconds"] / a.seconds for a, b in pairs),
+            times_faster_cpu=statistics.median(b["cpu_s"] / a.cpu_s for a, b in pairs),
+            score=mine.score,
+            their_score=answer["score"],
+        )
 
 
 def _process(begin: Callable[..., None], *arguments: object) -> ProcessPoolExecutor:

@@ -18,6 +18,7 @@ from playwright.sync_api import TimeoutError as Timeout
 from search.pareto import first_front, front
 from search.spec import SearchSpec, parse_spec
 from tests.api.dashboard import walk
+from tests.api.dashboard.fake_search import FINALISTS
 from tests.api.dashboard.fake_service import DASHBOARD, FakeService
 from tests.browser import Watch
 from workers.messages import Form
@@ -86,6 +87,54 @@ def test_the_result_shows_report_scores_with_intervals_and_gains_over_every_give
     tiles = watched_page.locator(".tiles")
     expect(tiles).to_contain_text("on examples never searched")
     expect(tiles).to_contain_text("800 / 320 / 480")
+    assert watch.complaints == []
+
+
+def test_finalists_are_shown_on_examples_that_the_search_never_saw(
+    watched_page: Page, watch: Watch, service: FakeService, address: str
+) -> None:
+    search = service.add(spec())
+    watched_page.goto(
+        f"{address}/#/searches/{search.id}?x=nm_facts/acc&y=nm_arith/acc&candidate={FINALISTS[0]}"
+    )
+    front = watched_page.locator(".panel-front")
+    title = front.locator(".ytitle")
+    expect(title).to_have_text("nm_arith · acc")
+    front.get_by_text("Show as table").click()
+    expect(front.locator("tbody tr")).to_have_count(56)
+    watched_page.get_by_label("Scores on").select_option("select examples")
+    expect(title).to_have_text("nm_arith · acc, on select examples")
+    expect(front.locator("tbody tr")).to_have_count(5 + len(FINALISTS))
+    found = search.candidates()[FINALISTS[0]].selected["nm_arith/acc"]
+    assert found.value is not None
+    told = f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})"
+    expect(front.get_by_role("row", name=f"#{FINALISTS[0]}")).to_contain_text(told)
+    expect(watched_page).to_have_url(re.compile("split=select"))
+    held_out = watched_page.locator(".held-out")
+    expect(held_out).to_contain_text("On examples that the search never saw")
+    expect(held_out.get_by_role("columnheader")).to_have_text(
+        ["", "search examples", "select examples", "report examples"]
+    )
+    expect(held_out.get_by_role("row", name="nm_arith · acc")).to_contain_text(told)
+    watched_page.get_by_label("Scores on").select_option("report examples")
+    expect(front.locator("tbody tr")).to_have_count(6)
+    watched_page.goto(f"{address}/#/searches/{search.id}?candidate={FINALISTS[1]}")
+    expect(held_out.get_by_role("columnheader")).to_have_count(3)
+    watched_page.goto(f"{address}/#/searches/{search.id}?candidate=22")
+    expect(watched_page.get_by_role("heading", name="Candidate #22")).to_be_visible()
+    expect(held_out).to_be_hidden()
+    assert watch.complaints == []
+
+
+def test_splits_that_nobody_has_scores_on_cannot_be_chosen(
+    watched_page: Page, watch: Watch, service: FakeService, address: str
+) -> None:
+    search = service.add(spec(evaluations=200), pace_s=0.5)
+    watched_page.goto(f"{address}/#/searches/{search.id}?split=report")
+    chosen = watched_page.get_by_label("Scores on")
+    expect(chosen).to_have_value("search")
+    for name in ("select examples", "report examples"):
+        expect(chosen.get_by_role("option", name=name)).to_be_disabled()
     assert watch.complaints == []
 
 
@@ -346,6 +395,10 @@ def test_what_the_numbers_are_worth_is_told(
     watched_page.get_by_text("Noise floor").click()
     floor = watched_page.get_by_text("nm_arith · acc: up to 2.5e-7 on 16 examples")
     expect(floor).to_be_visible()
+    watched_page.get_by_text("Forward passes", exact=True).click()
+    chosen = watched_page.get_by_text("Up to 1,024 tokens on 1 thread, on every worker.")
+    expect(chosen).to_be_visible()
+    expect(watched_page.get_by_text("Up to 512 tokens on 2 threads: 250 ms")).to_be_visible()
     engine = watched_page.locator(".facts").get_by_text("torch 2.13.0, float32, a processor, p")
     expect(engine).to_be_visible()
     assert watch.complaints == []
