@@ -5,18 +5,19 @@ from __future__ import annotations
 import errno
 import logging
 import time
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from typing import assert_never
 
 import torch
 
+from evals.evaluator import Evaluator
 from evals.fingerprint import Fingerprint
 from evals.requests import Unscorable
 from evals.suite import Suite
 from search.outcome import Scores
 from search.problems import Invalid
-from search.racing import Race
 from search.recipe import Recipe
 from workers.calibration import calibrate
 from workers.checkpoints.parents import Parents
@@ -129,14 +130,27 @@ class Worker:
         return replace(found, calibration=calibrate(work.suite, self._resident(zoo)))
 
     def _evaluate(self, work: Evaluate, zoo: Zoo) -> Evaluated:
-        scored = self._scored(work.recipe, work.suite, zoo, gated=work.gated, race=work.race)
+        scored = self._scored(
+            work.recipe, work.suite, zoo, lambda e: e.score(work.race), gated=work.gated
+        )
         return Evaluated(*scored, self._resident(zoo).evaluator(work.suite).left_early)
 
     def _confirm(self, work: Confirm, zoo: Zoo) -> Confirmed:
-        return Confirmed(*self._scored(work.recipe, work.suite, zoo, gated=False))
+        def score(evaluator: Evaluator) -> Scores:
+            if not work.rungs:
+                return evaluator.score()
+            return evaluator.score_first(work.rungs, of=work.recipe.digest)
+
+        return Confirmed(*self._scored(work.recipe, work.suite, zoo, score, gated=False))
 
     def _scored(
-        self, recipe: Recipe, suite: Suite, zoo: Zoo, *, gated: bool, race: Race | None = None
+        self,
+        recipe: Recipe,
+        suite: Suite,
+        zoo: Zoo,
+        score: Callable[[Evaluator], Scores],
+        *,
+        gated: bool,
     ) -> tuple[Scores, Timings, Fingerprint]:
         start = time.perf_counter()
         resident = self._resident(zoo)
@@ -149,7 +163,7 @@ class Worker:
         if gate is not None:
             gate.check()
             forward_s += evaluator.forward_s
-        scores = evaluator.score(race)
+        scores = score(evaluator)
         forward_s += evaluator.forward_s
         other_s = time.perf_counter() - start - merge_s - forward_s
         return scores, Timings(merge_s, forward_s, other_s), evaluator.fingerprint
