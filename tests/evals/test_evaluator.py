@@ -258,7 +258,7 @@ def forty(folder: Path) -> Path:
 def race(key: str, quality: float) -> Race:
     """Against one that is known to have this quality."""
     nothing, prior = np.zeros(40), Belief(0.5, 0.04)
-    course = Course(((1.0, prior),), 0.0, 0.25, nothing, nothing)
+    course = Course(((1.0, prior),), (prior,), 0.0, 0.25, nothing, nothing)
     return Race({key: course}, (Incumbent(0, {key: Belief(quality, 1e-6)}),), 0.05)
 
 
