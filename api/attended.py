@@ -158,15 +158,17 @@ class Attended:
         progress, selection, search_id = self.progress, self._selection, self.search.id
         match progress.state:
             case "running" if progress.exhausted:
-                shortlist = selection.shortlist(progress.evaluations)
-                return "selecting", selection.name_finalists(
-                    self._search_scores(shortlist), progress.evaluations
-                )
+                size = progress.evaluations, progress.examples_to_select
+                scores = self._search_scores(selection.shortlist(*size))
+                return "selecting", selection.open(scores, *size)
             case "selecting" if not progress.unconfirmed:
+                following = selection.go_on(progress.examples_to_select)
+                if following is not None:
+                    return "selecting", following
                 return "reporting", selection.name_winner()
             case "reporting" if not progress.unconfirmed:
-                _, ordinals = progress.confirming
-                scores = {n: self._store.confirmed(search_id, n, Split.REPORT) for n in ordinals}
+                _, wanted = progress.confirming
+                scores = {n: self._store.confirmed(search_id, n, Split.REPORT) for n in wanted}
                 return "finished", selection.compare(scores)
         return None
 
@@ -183,22 +185,23 @@ class Attended:
         """Another look at a finalist or a baseline, in the phases that follow the search."""
         if self.progress.state not in ("selecting", "reporting"):
             return None
-        split, _ = self.progress.confirming
+        split, wanted = self.progress.confirming
         for ordinal in self.progress.unconfirmed:
-            job_id = self._job_id(split, ordinal)
+            rungs = wanted[ordinal]
+            job_id = self._job_id(split, *rungs[-1:], ordinal)
             if busy(job_id):
                 continue
             candidate = self._candidate(ordinal)
-            work = Confirm(candidate.recipe, self._suite(split))
+            work = Confirm(candidate.recipe, self._suite(split), rungs)
             content = self._cache.content(work)
             known = self._cache.find(content)
             if known is None:
                 return self._assign(job_id, work, candidate, content)
             if known.reason is None:
-                scores = self._store.confirmed(known.search_id, known.ordinal, split)
-                found: Confirmation = HeldOut(candidate, split, scores)
+                scores = self._store.confirmed(known.search_id, known.ordinal, split, known.first)
+                found: Confirmation = HeldOut(candidate, split, scores, known.first)
             else:
-                found = Unconfirmed(candidate, split, known.reason)
+                found = Unconfirmed(candidate, split, known.reason, known.first)
             self._store.record_confirmation(self.search.id, found, known.provenance)
             self.catch_up()
         return None
@@ -427,7 +430,7 @@ def write(store: Store, assignment: Assignment, report: Report) -> None:
             outcome = Scored(candidate, scores, left_early)
             store.record(search_id, outcome, _measured(assignment, result, report.worker))
         case Confirmed(scores) as result if candidate is not None:
-            held_out = HeldOut(candidate, _split(assignment), scores)
+            held_out = HeldOut(candidate, _split(assignment), scores, _first(assignment))
             provenance = _measured(assignment, result, report.worker)
             store.record_confirmation(search_id, held_out, provenance)
         case Exported(files, scores, error) if candidate is not None:
@@ -468,7 +471,8 @@ def _reject(store: Store, assignment: Assignment, rejected: Rejected, *, worker:
             if problems:
                 fail(store, search_id, problems)
             elif candidate is not None:
-                nothing = Unconfirmed(candidate, _split(assignment), rejected.reason)
+                split, first = _split(assignment), _first(assignment)
+                nothing = Unconfirmed(candidate, split, rejected.reason, first)
                 store.record_confirmation(
                     search_id, nothing, _measured(assignment, rejected, worker)
                 )
@@ -496,6 +500,12 @@ def _split(assignment: Assignment) -> Split:
     if isinstance(work, Survey) or work.suite.split is None:
         raise TypeError(f"{assignment.job.id} scores no split")
     return work.suite.split
+
+
+def _first(assignment: Assignment) -> int | None:
+    """Of how many first examples a second look is; None of all."""
+    work = assignment.job.work
+    return work.rungs[-1] if isinstance(work, Confirm) and work.rungs else None
 
 
 @contextmanager

@@ -29,6 +29,7 @@ from workers.merging.merge_method import methods
 from workers.messages import Zoo
 
 _CANDIDATES = 8
+_USUAL = 200
 
 
 def measure(settings: Settings, *, counts: Sequence[int]) -> list[Row]:
@@ -53,8 +54,12 @@ def measure(settings: Settings, *, counts: Sequence[int]) -> list[Row]:
 
 def measure_racing(searches: int) -> list[tuple[Setting, Summary]]:
     """Simulated searches, racing against flat scoring; see `search.simulation`."""
-    settings = [
-        Setting(correlation, spread) for spread in (0.02, 0.01, 0.04) for correlation in (0.0, 0.8)
+    settings = [Setting(correlation) for correlation in (0.0, 0.8)]
+    # Where candidates differ otherwise, on as many examples as a usual task has to search on.
+    settings += [
+        Setting(correlation, spread, search=_USUAL)
+        for spread in (0.005, 0.02, 0.08)
+        for correlation in (0.0, 0.8)
     ]
     return [
         (
@@ -73,12 +78,14 @@ def racing_table(found: Sequence[tuple[Setting, Summary]]) -> str:
     header = (
         "spread, points",
         "correlation",
+        "to search on",
         "regret flat",
         "regret racing",
         "ratio",
         "examples",
         "left early",
         "of them as good",
+        "of the good left",
         "bias of report",
         "coverage",
     )
@@ -86,12 +93,14 @@ def racing_table(found: Sequence[tuple[Setting, Summary]]) -> str:
         (
             f"{100 * setting.spread:g}",
             f"{setting.correlation:g}",
+            f"{setting.search}",
             f"{100 * s.flat:.2f}",
             f"{100 * s.raced:.2f}",
             f"{s.ratio:.2f} ± {s.ratio_error:.2f}",
             f"{s.examples:,.0f} (most {s.most:,})",
-            f"{s.left:.0%}",
-            f"{s.wrongly:.1%}",
+            f"{s.left:.2%}",
+            f"{s.wrongly:.1%} ± {s.wrongly_error:.1%}",
+            f"{s.lost:.1%}",
             f"{100 * s.bias:.2f} ± {100 * s.bias_error:.2f}",
             f"{s.coverage:.1%} ± {s.coverage_error:.1%}",
         )

@@ -598,13 +598,32 @@ def bench(
 @bench_app.command("racing")
 def bench_racing(
     searches: Annotated[int, typer.Option(help="Simulated for each line.", min=2)] = 400,
+    playground: Annotated[
+        bool, typer.Option("--playground", help="Search the playground instead, flat and raced.")
+    ] = False,
+    optimizer: Annotated[str, typer.Option(help="That searches the playground.")] = "cma_es",
+    evaluations: Annotated[int, typer.Option(help="Of each of its searches.", min=10)] = 100,
+    seeds: Annotated[int, typer.Option(help="Searches of the playground, each twice.", min=1)] = 4,
     as_json: Json = False,
 ) -> None:
     """What scoring in rungs gains over flat scoring, simulated where the truth is known."""
     from dataclasses import asdict
 
     from api.benchmark import measure_racing, racing_table
+    from api.paired_searches import paired_searches, paired_table
 
+    if playground:
+        with _explained():
+            pairs = list(
+                paired_searches(
+                    _settings(), optimizer=optimizer, evaluations=evaluations, seeds=range(seeds)
+                )
+            )
+        if as_json:
+            _print({"playground": [asdict(pair) for pair in pairs]})
+        else:
+            typer.echo(paired_table(pairs))
+        return
     found = measure_racing(searches)
     if as_json:
         lines = [{**asdict(setting), **asdict(summary)} for setting, summary in found]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -60,7 +61,8 @@ class Progress:
         warnings, diagnoses: what the survey has found out about the parents.
         draws: which examples each split of each task holds; empty where that was not surveyed.
         pacing: how forward passes are made; None where that was not surveyed.
-        confirming: the split that candidates are scored on after the search, and which are.
+        confirming: the split that candidates are scored on after the search; which are, and in
+            which rungs of first examples (none: on all at once).
         checkpoints: by ordinal and form.
     """
 
@@ -79,8 +81,9 @@ class Progress:
         self._beyond: set[int] = set()
         self.draws: tuple[Draw, ...] = ()
         self.pacing: Pacing | None = None
-        self.confirming: tuple[Split, tuple[int, ...]] = (Split.SELECT, ())
-        self._confirmed: dict[EventKind, set[int]] = {"selected": set(), "reported": set()}
+        self.confirming: tuple[Split, Mapping[int, tuple[int, ...]]] = (Split.SELECT, {})
+        # On how many first examples at most; infinitely many stand for all.
+        self._confirmed: dict[EventKind, dict[int, float]] = {"selected": {}, "reported": {}}
         self._surveyed = self._paused = False
         self._phase: Literal["running", "selecting", "reporting", "finished"] = "running"
         self._final: Literal["cancelled", "failed"] | None = None
@@ -93,7 +96,8 @@ class Progress:
             if event.kind in OUTCOMES:
                 self._count(event)
             elif event.kind in self._confirmed and event.ordinal is not None:
-                self._confirmed[event.kind].add(event.ordinal)
+                done, first = self._confirmed[event.kind], event.body.get("first", math.inf)
+                done[event.ordinal] = max(first, done.get(event.ordinal, 0))
             elif event.ordinal is not None:
                 self._checkpoint((event.ordinal, form_of(event)), event)
             elif self._final is None:
@@ -125,9 +129,19 @@ class Progress:
         """Candidates that selecting or reporting still waits for, ascending."""
         if self._phase not in ("selecting", "reporting"):
             return ()
-        split, ordinals = self.confirming
+        split, wanted = self.confirming
         done = self._confirmed["selected" if split is Split.SELECT else "reported"]
-        return tuple(sorted(set(ordinals) - done))
+        return tuple(
+            ordinal
+            for ordinal, rungs in sorted(wanted.items())
+            if done.get(ordinal, 0) < (rungs[-1] if rungs else math.inf)
+        )
+
+    @property
+    def examples_to_select(self) -> int:
+        """Of the largest task on the select split; 0 where the survey did not say."""
+        counts = (draw.count for draw in self.draws if draw.split is Split.SELECT)
+        return max(counts, default=0)
 
     @property
     def seconds_left(self) -> float | None:
@@ -194,12 +208,13 @@ class Progress:
                 self.stopped = str(event.body["reason"])
             case "selecting":
                 self._phase = "selecting"
-                ordinals = {*event.body["finalists"], *event.body["baselines"]}
-                self.confirming = (Split.SELECT, tuple(sorted(ordinals)))
+                wanted = dict.fromkeys(event.body["finalists"], tuple(event.body.get("rungs", ())))
+                wanted |= dict.fromkeys(event.body["baselines"], ())
+                self.confirming = (Split.SELECT, wanted)
             case "reporting":
                 self._phase = "reporting"
                 ordinals = {event.body["winner"], *event.body["baselines"]} - {None}
-                self.confirming = (Split.REPORT, tuple(sorted(ordinals)))
+                self.confirming = (Split.REPORT, dict.fromkeys(ordinals, ()))
             case "finished":
                 self._phase = "finished"
             case "cancel" if self._phase != "finished":

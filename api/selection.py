@@ -7,15 +7,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from api.store.codec import number
 from api.store.records import Event, Summary
-from search.constraints import Constraints
-from search.finalists import finalists, most_finalists, shortlist
+from search.finalists import (
+    Round,
+    finalists,
+    first_round,
+    most_finalists,
+    next_round,
+    shortlist,
+)
 from search.outcome import Scores
 from search.paired import Difference, difference, overall
-from search.pareto import preference, span
+from search.ranking import Points, Ranking
 from search.run import baseline_names
 from search.spec import SearchSpec
 
@@ -37,7 +42,8 @@ class Selection:
     Attributes:
         baselines: name ("base", a parent's name, "average") -> ordinal, in order.
         finalists: of the newest selection.
-        selected, reported: scores on these splits, by ordinal.
+        selected, reported: scores on these splits, by ordinal; on select of as many examples as
+            the last round in which a candidate was.
         gains: how much better the winner is on the report split: baseline -> objective or
             `OVERALL` -> difference, positive where the winner is better.
         best_parent: name of the parent that was best on the select split.
@@ -45,17 +51,24 @@ class Selection:
 
     def __init__(self, spec: SearchSpec, directions: Mapping[str, bool]) -> None:
         self._objectives = spec.objectives
-        self._directions = directions
         self._seed = spec.seed
         names = baseline_names(tuple(parent.name for parent in spec.parents))
         self.baselines = {name: ordinal for ordinal, name in enumerate(names)}
         self._parents = frozenset(parent.name for parent in spec.parents)
+        self._ranking = Ranking(
+            spec.objectives,
+            directions,
+            parents=len(spec.parents),
+            baselines=tuple(self.baselines.values()),
+        )
         self.finalists: tuple[int, ...] = ()
         self.selected: dict[int, Mapping[str, Summary]] = {}
         self.reported: dict[int, Mapping[str, Summary]] = {}
         self.gains: Gains = {}
         self.best_parent: str | None = None
         self._searched: dict[int, Mapping[str, Summary]] = {}
+        self._round = Round((), ())
+        self._seen: dict[int, float] = {}
         self._winner: int | None = None
 
     def feed(self, events: Iterable[Event]) -> None:
@@ -64,7 +77,7 @@ class Selection:
             if event.ordinal is not None:
                 self._measure(event.ordinal, event)
             elif event.kind == "selecting":
-                self.finalists = tuple(event.body["finalists"])
+                self._compare_on(event.body)
             elif event.kind == "reporting":
                 self._winner, self.gains = event.body["winner"], {}
             elif event.kind == "finished":
@@ -77,46 +90,55 @@ class Selection:
         return self.choose() if self._winner is None else self._winner
 
     def choose(self, weights: Mapping[str, float] | None = None) -> int | None:
-        """The best of all that were scored on select, by weights; the lowest ordinal of equals.
+        """The best of the last round and the baselines, by weights; the lowest ordinal of equals.
 
-        Among those that violate the constraints least, mostly not at all.
+        Among those that violate the constraints least, mostly not at all. Who left in an earlier
+        round was scored on fewer examples, and takes no part.
 
         Args:
             weights: by objective, not negative, 0 where silent; those of the spec by default.
         """
-        values = self._preferences(self.selected, weights)
-        missed = self._violations(self.selected)
-        return max(values, key=lambda n: (-missed[n], values[n], -n)) if values else None
+        playing = {*self._round.contenders, *self.baselines.values()}
+        among = self._up_to_date() | {n for n in playing if self._seen.get(n, 0) > 0}
+        return next(iter(self._ranking.order(self._points(self.selected), among, weights)), None)
 
-    def shortlist(self, evaluations: int) -> list[int]:
-        """Ordinals whose examples must be known to name the finalists.
+    def shortlist(self, evaluations: int, examples: int) -> list[int]:
+        """Ordinals whose search examples must be known to name the finalists.
 
-        Of candidates that violate the constraints least, mostly not at all.
+        Args:
+            evaluations: of the search.
+            examples: of the largest task on select; 0 where that is not known.
         """
-        missed = self._violations(self._searched)
-        complete = self._complete()
-        least = min((missed[n] for n in complete), default=0.0)
-        found = [n for n in complete if missed[n] <= least]
-        points = self._points(self._searched, found)
-        weights = [objective.weight for objective in self._objectives]
-        unit = self._unit(self._searched)
-        return [found[row] for row in shortlist(points, weights, unit, most_finalists(evaluations))]
+        return shortlist(
+            self._ranking,
+            self._points(self._searched),
+            self._complete(),
+            most_finalists(evaluations, examples),
+        )
 
-    def name_finalists(self, scores: Mapping[int, Scores], evaluations: int) -> dict[str, Any]:
+    def open(self, scores: Mapping[int, Scores], evaluations: int, examples: int) -> dict[str, Any]:
         """Body of the event that opens the selection.
 
         Args:
             scores: on the search split, of those on the shortlist, in its order.
-            evaluations: of the search, which say how many finalists there may be.
+            evaluations: as in `shortlist`.
+            examples: likewise.
         """
         named = finalists(
+            self._ranking,
+            self._points(self._searched),
             scores,
-            self._objectives,
-            self._unit(self._searched),
-            most=most_finalists(evaluations),
+            most=most_finalists(evaluations, examples),
             seed=self._seed,
         )
-        return {"finalists": list(named), "baselines": self._known(self._searched)}
+        return self._body(first_round(named, examples))
+
+    def go_on(self, examples: int) -> dict[str, Any] | None:
+        """Body of the event that opens the next round; None after the last."""
+        wanted = {*self._up_to_date(), *self.baselines.values()}
+        points = self._points({n: s for n, s in self.selected.items() if n in wanted})
+        following = next_round(self._round, self._ranking, points, examples)
+        return None if following is None else self._body(following)
 
     def name_winner(self) -> dict[str, Any]:
         """Body of the event that opens the report."""
@@ -134,7 +156,7 @@ class Selection:
             for name, n in self.baselines.items()
             if ours and n != self._winner and scores.get(n)
         }
-        values = self._preferences(self.selected, None)
+        values = self._ranking.preferences(self._points(self.selected))
         parents = [n for name, n in self.baselines.items() if name in self._parents and n in values]
         best = max(parents, key=lambda n: values[n], default=None)
         names = {n: name for name, n in self.baselines.items()}
@@ -145,18 +167,39 @@ class Selection:
 
     def _gains(self, ours: Scores, theirs: Scores) -> Mapping[str, Difference]:
         rng = np.random.default_rng(self._seed)
-        unit = self._unit(self.selected)
+        unit = self._ranking.unit(self._points(self.selected))
         gains = {o.key: difference(ours[o.key], theirs[o.key], rng) for o in self._objectives}
         return {OVERALL: overall(ours, theirs, self._objectives, unit, rng), **gains}
 
+    def _up_to_date(self) -> set[int]:
+        """Who was scored on as many examples as this round is of."""
+        enough = self._round.first or math.inf
+        return {n for n, seen in self._seen.items() if seen >= enough}
+
+    def _body(self, following: Round) -> dict[str, Any]:
+        return {
+            "finalists": list(following.contenders),
+            "rungs": list(following.rungs),
+            "baselines": self._known(self._searched),
+        }
+
+    def _compare_on(self, body: Mapping[str, Any]) -> None:
+        """Begin a round; the first of a selection names the finalists."""
+        self._round = Round(tuple(body["finalists"]), tuple(body.get("rungs", ())))
+        if len(self._round.rungs) <= 1:
+            self.finalists = self._round.contenders
+
     def _measure(self, ordinal: int, event: Event) -> None:
         if not _is_finite(event.scores, [objective.key for objective in self._objectives]):
+            if event.kind == "selected":
+                self._seen[ordinal] = 0
             return
         match event.kind:
             case "scored":
                 self._searched[ordinal] = event.scores
             case "selected":
                 self.selected[ordinal] = event.scores
+                self._seen[ordinal] = event.body.get("first", math.inf)
             case "reported":
                 self.reported[ordinal] = event.scores
 
@@ -172,37 +215,11 @@ class Selection:
     def _known(self, scores: Mapping[int, Mapping[str, Summary]]) -> list[int]:
         return [ordinal for ordinal in self.baselines.values() if ordinal in scores]
 
-    def _unit(self, scores: Mapping[int, Mapping[str, Summary]]) -> NDArray[np.float64]:
-        return span(self._points(scores, self._known(scores)))
-
-    def _points(
-        self, scores: Mapping[int, Mapping[str, Summary]], ordinals: Sequence[int]
-    ) -> NDArray[np.float64]:
-        points = [[scores[n][o.key].value for o in self._objectives] for n in ordinals]
-        return np.array(points, dtype=np.float64).reshape(-1, len(self._objectives))
-
-    def _violations(self, scores: Mapping[int, Mapping[str, Summary]]) -> dict[int, float]:
-        parents = len(self._parents)
-        constraints = Constraints(self._objectives, self._directions, parents)
-        for n in range(1 + parents):
-            constraints.learn(n, self._points(scores, [n])[0] if n in scores else None)
-        ordinals = sorted(scores)
-        missed = constraints.violation(self._points(scores, ordinals))
-        return dict(zip(ordinals, missed.tolist(), strict=True))
-
-    def _preferences(
-        self, scores: Mapping[int, Mapping[str, Summary]], weights: Mapping[str, float] | None
-    ) -> dict[int, float]:
-        if not scores:
-            return {}
-        wanted = {o.key: o.weight for o in self._objectives} if weights is None else weights
-        ordinals = sorted(scores)
-        values = preference(
-            self._points(scores, ordinals),
-            [wanted.get(objective.key, 0.0) for objective in self._objectives],
-            self._unit(scores),
-        )
-        return dict(zip(ordinals, values.tolist(), strict=True))
+    def _points(self, scores: Mapping[int, Mapping[str, Summary]]) -> Points:
+        return {
+            n: np.array([found[o.key].value for o in self._objectives], dtype=np.float64)
+            for n, found in scores.items()
+        }
 
 
 def _is_finite(scores: Mapping[str, Summary], keys: Iterable[str]) -> bool:

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from evals import harness
 from evals.climb import Climb, Ladder
 from evals.engine import Engine
+from evals.engine.stems import Stems
 from evals.fingerprint import Fingerprint, fingerprint
 from evals.requests import Response, Unscorable
 from evals.sanity import Examination, Vitals
@@ -18,12 +19,15 @@ from evals.suite import Split, Suite
 from search.outcome import Score, Scores
 from search.racing import Race, rungs, scored
 
+# Of so many sets of weights the answers are kept, for when more is asked of them.
+_CLIMBS = 64
+
 
 class Evaluator:
     """Scores the model as it is now, as often as its weights change.
 
     Tasks are loaded and requests tokenized here, once; in rungs as well, when the first candidate
-    comes that runs a race.
+    comes that is scored in such.
 
     Args:
         model: stays where it is; its weights may be written over between two scorings.
@@ -58,6 +62,8 @@ class Evaluator:
         tokens = None if batching is None else batching.tokens
         self._engine = Engine(model, tokenizer, device, token_limit=tokens)
         self._plan = self._engine.prepare(self._loaded.requests)
+        self._ladder = Ladder(self._loaded, self._engine)
+        self._climbs: dict[str, Climb] = {}
         self._examination = Examination(self._engine, tokenizer, self._loaded.requests)
         self.fingerprint: Fingerprint = fingerprint(device, self._engine.plan_fingerprint)
         self._comparisons = self._loaded.comparisons()
@@ -91,12 +97,39 @@ class Evaluator:
             responses = self._engine.run(self._plan)
             self.forward_s = self._engine.forward_s
             return self._scores(self._loaded, responses)
-        climb = Climb(self._ladder)
+        climb, stems = Climb(self._ladder), Stems()
         found, self.left_early = scored(
-            race, self._ladder.ends, lambda count: self._scores(*climb.first(count))
+            race, self._race_ends, lambda count: self._scores(*climb.first(count, stems))
         )
         self.forward_s = climb.forward_s
         return found
+
+    def score_first(self, rungs: Sequence[int], *, of: str) -> Scores:
+        """Scores by objective of the first examples of every task, as many as the last rung says.
+
+        Whoever comes again goes on from the rung where it was, if that was here and not long ago;
+        scores are the same to the bit either way.
+
+        Args:
+            rungs: of how many first examples everyone was to be asked, one time after the other.
+            of: what weights these are; equal for equal ones only.
+
+        Raises:
+            Unscorable: when any of them is not finite.
+        """
+        self.left_early = False
+        climb = self._climbs.pop(of, None)
+        if climb is None or climb.climbed >= rungs[-1]:
+            climb = Climb(self._ladder)
+        climb.forward_s = 0.0
+        for end in rungs:
+            if end > climb.climbed:
+                found = climb.first(end, Stems())
+        self.forward_s = climb.forward_s
+        self._climbs[of] = climb
+        while len(self._climbs) > _CLIMBS:
+            del self._climbs[next(iter(self._climbs))]
+        return self._scores(*found)
 
     def vitals(self) -> Vitals:
         """A short look at the model, before all of `score` is spent on it.
@@ -124,14 +157,14 @@ class Evaluator:
         return self._scores(self._loaded, responses)
 
     @cached_property
-    def _ladder(self) -> Ladder:
+    def _race_ends(self) -> tuple[int, ...]:
         """One rung only where some metric does not move as the mean of its examples does.
 
         Nor does what the weights tell, which no example says more of.
         """
         longest = max(map(len, self._loaded.tasks))
         races = self._races and all(map(self._loaded.follows_its_examples, self._objectives))
-        return Ladder(self._loaded, self._engine, rungs(longest) if races else (longest,))
+        return rungs(longest) if races else (longest,)
 
     def _scores(self, loaded: harness.Loaded, responses: Sequence[Response]) -> Scores:
         measured = loaded.measure(responses, self._objectives)

@@ -136,12 +136,14 @@ Outcome = Scored | Infeasible
 class HeldOut:
     """Scores on examples that take no part in the search: no outcome, and no optimizer takes it.
 
-    ``split`` is select or report, and that of every score.
+    ``split`` is select or report, and that of every score. ``first``: they are only of so many
+    first examples of each task; None for all.
     """
 
     candidate: Candidate
     split: Split
     scores: Scores
+    first: int | None = None
 
     def __post_init__(self) -> None:
         """Select is for choosing, report for showing; a mixture is for neither."""
@@ -158,6 +160,7 @@ class Unconfirmed:
     candidate: Candidate
     split: Split
     reason: str
+    first: int | None = None
 
 
 Confirmation = HeldOut | Unconfirmed

@@ -3,11 +3,19 @@
 Examples of a task stand in a fixed order and are scored in rungs, each about as long as all before
 it. After a rung a candidate leaves when the posterior probability that it is as good as an
 incumbent has fallen below an error rate. That is what is stated: **of the candidates that leave,
-at most this share was as good as the incumbent that they left for.** A posterior probability may be
-looked at after every rung without correction (Berger 1985, section 7.7: optional stopping does not
-change a posterior), unlike the p-values of F-Race (Birattari et al. 2002). Rungs that double are
-those of successive halving (Jamieson & Talwalkar 2016, arXiv:1502.07943); ranking by a posterior
-whose prior comes from the candidates themselves is empirical Bayes (Efron & Morris 1975).
+at most this share was as good as the incumbent that they left for, however much or little
+candidates differ.** How many of the good ones leave is not stated: where candidates differ much few
+are as good as an incumbent, and an optimizer is told an expectation of those that leave, so that
+one of them does not hide from it where it was.
+
+A posterior probability may be looked at after every rung without correction (Berger 1985, section
+7.7: optional stopping does not change a posterior), unlike the p-values of F-Race (Birattari et al.
+2002). But it is right on the average over its prior only, and incumbents are the luckiest of many:
+where candidates in truth differ less than the prior says, their lead is mostly luck, and too many
+leave. So the probability is the largest under any prior that the outcomes do not exclude (robust
+Bayes, section 4.7 there), and nobody leaves before it is shown that candidates differ at all. Rungs
+that double are those of successive halving (Jamieson & Talwalkar 2016, arXiv:1502.07943); a prior
+that comes from the candidates themselves is empirical Bayes (Efron & Morris 1975).
 
 The model, for each objective, of candidate i on example e:
 
@@ -45,6 +53,9 @@ _FEWEST = 2
 _USUAL_SPREAD = 0.04
 _SPREADS = np.geomspace(0.1, 10.0, 13)
 _NEGLIGIBLE = 1e-3
+# A spread is excluded that is so many nats less likely than another (2.326^2 / 2: 1 % on one side).
+# With less, those that leave would mostly be of the searches in which it was excluded wrongly.
+_EXCLUDED = 2.706
 _ROUNDS = 2
 
 
@@ -76,6 +87,7 @@ class Course:
     Args:
         priors: of the quality of candidates, with the weight of each: one for every spread that
             the outcomes so far allow.
+        allowed: those whose spread the outcomes do not exclude, the narrowest first.
         hard: variance of difficulties.
         noise: variance of one example's score, given quality and difficulty.
         difficulty: (examples,) by how much each is easier than the average example.
@@ -83,6 +95,7 @@ class Course:
     """
 
     priors: tuple[tuple[float, Belief], ...]
+    allowed: tuple[Belief, ...]
     hard: float
     noise: float
     difficulty: Vector
@@ -101,12 +114,14 @@ class Course:
         """Quality by what was measured and the priors."""
         return mixed([(weight, combined(prior, measured)) for weight, prior in self.priors])
 
-    def as_good(self, one: Belief, other: Belief) -> float:
-        """Probability that the first is at least as good as the second, by what was measured."""
-        return sum(
-            weight * as_good(combined(prior, one), combined(prior, other))
-            for weight, prior in self.priors
-        )
+    def at_level(self, level: int, measured: Belief) -> Belief:
+        """Quality by what was measured, if candidates differ by one of the allowed spreads.
+
+        Args:
+            level: of the spread, 0 for the narrowest; beyond the widest it stays there.
+            measured: by examples alone.
+        """
+        return combined(self.allowed[min(level, len(self.allowed) - 1)], measured)
 
     def full(self, quality: Belief) -> Belief:
         """The mean of all examples that a quality makes expect."""
@@ -170,17 +185,28 @@ class Race:
         return any(self._behind(mine, one.measured) for one in self.incumbents)
 
     def _behind(self, mine: Mapping[str, Belief], theirs: Mapping[str, Belief]) -> bool:
+        """Whichever of the allowed spreads is the true one; of several objectives at once.
+
+        If candidates hardly differ an incumbent's lead is luck, that of the best of many; if they
+        differ much a candidate's few good examples are none.
+        """
         if self.weights is not None:
-            return as_good(self._overall(mine), self._overall(theirs)) < self.error
+            levels = max(len(course.allowed) for course in self.courses.values())
+            return all(
+                as_good(self._overall(mine, level), self._overall(theirs, level)) < self.error
+                for level in range(levels)
+            )
         return all(
-            course.as_good(mine[key], theirs[key]) < self.error
+            as_good(course.at_level(level, mine[key]), course.at_level(level, theirs[key]))
+            < self.error
             for key, course in self.courses.items()
+            for level in range(len(course.allowed))
         )
 
-    def _overall(self, measured: Mapping[str, Belief]) -> Belief:
+    def _overall(self, measured: Mapping[str, Belief], level: int) -> Belief:
         """The weighted sum of qualities; tasks have no examples in common."""
         weights = self.weights or {}
-        beliefs = {key: self.courses[key].updated(seen) for key, seen in measured.items()}
+        beliefs = {key: self.courses[key].at_level(level, seen) for key, seen in measured.items()}
         return Belief(
             sum(weights[key] * belief.mean for key, belief in beliefs.items()),
             sum(weights[key] ** 2 * belief.variance for key, belief in beliefs.items()),
@@ -365,9 +391,8 @@ class _Field:
         """Prior, noise and difficulties, each estimated with the others as they are."""
         one = max(self._within / max(1, self._freedom), 1e-12)
         prior = Belief(float(np.mean([mean for mean, _ in self._recent])), one * _USUAL_SPREAD**2)
-        course = Course(
-            ((1.0, prior),), 0.0, one, np.zeros(len(self._count)), np.zeros(len(self._count))
-        )
+        nothing = np.zeros(len(self._count))
+        course = Course(((1.0, prior),), (prior,), 0.0, one, nothing, nothing)
         for _ in range(_ROUNDS):
             course = self._difficulties(self._prior(course, one), one)
         return self._prior(course, one)
@@ -388,13 +413,16 @@ class _Field:
         hard = float(np.clip(surplus / twice, 0.0, 0.95 * one)) if twice > 0 else 0.0
         noise = one - hard
         known = self._count * hard / (self._count * hard + noise)
-        return Course(course.priors, hard, noise, known * gap, hard * (1 - known))
+        return replace(
+            course, hard=hard, noise=noise, difficulty=known * gap, doubt=hard * (1 - known)
+        )
 
     def _prior(self, course: Course, one: float) -> Course:
         """A normal prior for every spread of a grid, with its weight.
 
         The likelihood is that of means with known variances, the overall mean integrated out
-        (REML); the grid's weights are log-normal about the usual spread.
+        (REML); the grid's weights are log-normal about the usual spread. Which spreads are not
+        excluded is by likelihood alone, at 1 % on one side.
         """
         nothing = {seen: course.measured(0.0, seen) for seen in {seen for _, seen in self._recent}}
         means = np.array([mean + nothing[seen].mean for mean, seen in self._recent])
@@ -407,73 +435,22 @@ class _Field:
             np.log(total).sum(axis=1)
             + np.log(precision)
             + (np.square(means - centre[:, None]) / total).sum(axis=1)
-            + np.square(np.log(_SPREADS))
         )
-        weights = np.exp(log - log.max())
+        beliefs = [
+            Belief(float(mean), float(variance))
+            for mean, variance in zip(centre, np.square(_SPREADS * usual), strict=True)
+        ]
+        allowed = tuple(beliefs[n] for n in np.flatnonzero(log >= log.max() - _EXCLUDED))
+        weights = np.exp(log - log.max() - 0.5 * np.square(np.log(_SPREADS)))
         weights[weights < _NEGLIGIBLE * weights.sum()] = 0.0
         weights /= weights.sum()
         priors = [
-            (float(weight), Belief(float(mean), float(variance)))
-            for weight, mean, variance in zip(
-                weights, centre, np.square(_SPREADS * usual), strict=True
-            )
+            (float(weight), belief)
+            for weight, belief in zip(weights, beliefs, strict=True)
             if weight > 0
         ]
-        return replace(course, priors=tuple(priors))
+        return replace(course, priors=tuple(priors), allowed=allowed)
 
 
 def _mean(score: Score) -> float:
     return float(score.examples.mean(dtype=np.float64))
-
-
-def confirmed(
-    priors: Sequence[Belief], means: Sequence[float], count: int, course: Course
-) -> list[Belief]:
-    """Qualities of finalists by what is known of them and fresh examples that all were scored on.
-
-    By how much the fresh examples are harder than others is estimated from all finalists together.
-
-    Args:
-        priors: of each finalist, by the examples before.
-        means: of each finalist, over the same fresh examples.
-        count: number of fresh examples.
-        course: of the examples before.
-    """
-    before = np.array([(prior.mean, prior.variance) for prior in priors])
-    precision = 1 / (before[:, 1] + course.noise / count)
-    gap = np.array(means) - before[:, 0]
-    shift = 0.0
-    if course.hard > 0:
-        shift = float(precision @ gap / (precision.sum() + count / course.hard))
-    return [
-        combined(prior, Belief(mean - shift, course.noise / count))
-        for prior, mean in zip(priors, means, strict=True)
-    ]
-
-
-def halving(finalists: int, budget: int) -> tuple[tuple[int, int], ...]:
-    """How finalists share a budget of examples: (finalists, examples seen by each) of every round.
-
-    Sequential halving (Karnin et al. 2013): rounds cost about the same, and after each the worse
-    half leaves, so that the last two are compared on most examples. With gaps D_i to the best, it
-    is missed with a probability of at most 3 log2(n) exp(-budget / (8 log2(n) H)), where H is the
-    largest i / D_i^2 (theorem 4.1 there).
-
-    Args:
-        finalists: how many there are, at least 1.
-        budget: of examples, for all finalists together.
-    """
-    rounds: list[tuple[int, int]] = []
-    share = budget // max(1, math.ceil(math.log2(finalists)))
-    seen = 0
-    while finalists > 1:
-        seen += share // finalists
-        rounds.append((finalists, seen))
-        finalists = math.ceil(finalists / 2)
-    return tuple(rounds)
-
-
-def better_half(beliefs: Sequence[Belief]) -> list[int]:
-    """Indices of the better half, rounded up, the best first; the earlier of equals."""
-    order = sorted(range(len(beliefs)), key=lambda n: -beliefs[n].mean)
-    return order[: math.ceil(len(beliefs) / 2)]

@@ -29,6 +29,9 @@ DType = Literal["auto", "float32", "bfloat16", "float16"]
 
 BASE = "base"
 
+# The error rate of racing that is measured.
+RACING = 0.05
+
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -413,7 +416,8 @@ class SearchSpec(_Part):
 
     ``racing`` is an error rate: a candidate that is shown to be behind leaves before all examples
     are scored (see `search.racing`), where the optimizer and all metrics allow it; of those that
-    leave at most this share was as good as whom they left for. With 0 all are scored to the end.
+    leave at most this share was as good as whom they left for, however much or little candidates
+    differ. With 0 all are scored to the end.
 
     ``stop`` ends it early; ``continues`` names a search (its id will do) whose evaluations this one
     begins with and counts, in a space that may be another.
@@ -437,7 +441,13 @@ class SearchSpec(_Part):
         Continued | None, BeforeValidator(_continued, json_schema_input_type=str | Continued | None)
     ] = None
     allow_leaderboards: bool = False
-    racing: float = Field(default=0.0, ge=0, lt=0.5)
+    racing: float = Field(
+        default=0.0,
+        ge=0,
+        lt=0.5,
+        description="Of the candidates that leave before all examples are scored, because they are "
+        "shown to be behind, at most this share was as good as whom they left for; 0 scores all.",
+    )
     dtype: DType = "auto"
     seed: int = Field(default=0, ge=0, lt=2**63)
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from api.store import Submission
+from evals.suite import Draw
 from search.geometry import Geometry
 from search.layout import Layout, Tensor
 from search.method import MethodDeclaration, Parameter
@@ -55,6 +56,9 @@ LINEAR = MethodDeclaration(
     uses_base=False,
 )
 KEYS = ("add/score", "reverse/acc")
+DRAWS = tuple(
+    Draw(task, split, LAYOUT.size, f"{task}/{split}") for split in Split for task in PARENTS
+)
 
 _rng = np.random.default_rng(20261121)
 _ORDER = np.random.default_rng(1).permutation(LAYOUT.size)
@@ -159,7 +163,8 @@ def is_degenerate(recipe: Recipe) -> bool:
 def perform(job: Job) -> Result:
     match job.work:
         case Survey(needs_geometry):
-            return Surveyed({"base/model": "0" * 64}, geometry() if needs_geometry else None)
+            found = geometry() if needs_geometry else None
+            return Surveyed({"base/model": "0" * 64}, found, draws=DRAWS)
         case Evaluate(recipe, race=race):
             if is_degenerate(recipe):
                 return Rejected("the merge is not finite")
@@ -167,8 +172,9 @@ def perform(job: Job) -> Result:
                 race, rungs(LAYOUT.size), lambda count: scores(recipe, count=count)
             )
             return Evaluated(found, Timings(0.001, 0.002, 0.003), left_early=left_early)
-        case Confirm(recipe, suite):
-            return Confirmed(scores(recipe, suite.split), Timings(0.001, 0.002, 0.003))
+        case Confirm(recipe, suite, ends):
+            count = ends[-1] if ends else LAYOUT.size
+            return Confirmed(scores(recipe, suite.split, count), Timings(0.001, 0.002, 0.003))
         case Export(recipe, suite):
             files = {"model.safetensors": ("1" * 64, 288)}
             return Exported(files, scores(recipe, suite.split))

@@ -87,7 +87,7 @@ class Result:
     candidates: list[Candidate]
     kinds: Counter[str]
     gapless: bool
-    confirmed: dict[tuple[str, int], Scores]
+    confirmed: dict[tuple[str, int, int | None], Scores]
     turns: list[tuple[str, Any]]
 
 
@@ -99,10 +99,11 @@ def result(store: Store, search_id: str) -> Result:
         kinds=Counter(event.kind for event in log),
         gapless=[event.seq for event in log] == list(range(1, len(log) + 1)),
         confirmed={
-            (split, event.ordinal): store.confirmed(search_id, event.ordinal, split)
+            (split, event.ordinal, first): store.confirmed(search_id, event.ordinal, split, first)
             for split, kind in ((Split.SELECT, "selected"), (Split.REPORT, "reported"))
             for event in log
             if event.kind == kind and event.ordinal is not None
+            for first in (event.body.get("first"),)
         },
         turns=[(event.kind, event.body) for event in log if event.ordinal is None],
     )
@@ -118,30 +119,32 @@ def undisturbed(
 
 
 def killed(
-    zygote: Zygote, store: Store, url: str, optimizer: dict[str, Any], *, kills: int, seed: int
+    zygote: Zygote,
+    store: Store,
+    url: str,
+    optimizer: dict[str, Any],
+    *,
+    kills: int,
+    rounds: int,
+    seed: int,
 ) -> Result:
     """Kill the controller again and again, each time a random while after a random event.
 
     The events are drawn from the whole evaluation but its very end, so that every kill strikes; the
-    moment after that is as random as the operating system. Three more kills come while the search
-    is selecting and two while it is reporting, where jobs are slow so that these strike as well.
+    moment after that is as random as the operating system. More kills come in each round of the
+    selection and two in the report, where jobs are slow so that these strike as well.
     """
     rng = np.random.default_rng(seed)
     search_id = store.create_search(submission(optimizer, evaluations=EVALUATIONS))
-    moments = [(int(n), 0.02) for n in sorted(rng.integers(0, EVALUATIONS - 20, kills))]
-    selecting = EVALUATIONS + 2
-    moments += [(selecting, 0.2), (selecting + 2, 0.2), (selecting + 4, 0.2)]
-    for life in range(kills + 5):
-        if life == len(moments):
-            log = store.events(search_id, limit=10**6)
-            (opened,) = (event.body for event in log if event.kind == "selecting")
-            contenders = {*opened["finalists"], *opened["baselines"]}
-            moments += [(selecting + len(contenders) + n, 0.3) for n in (1, 2)]
-        newest, longest_s = moments[life]
-        pid = zygote.start(url, search_id, seed=life, longest_s=longest_s)
+    moments = [("", int(n)) for n in sorted(rng.integers(0, EVALUATIONS - 20, kills))]
+    moments += [("selecting", 1), ("selected", 3)]
+    moments += [("selecting", n) for n in range(2, rounds + 1)]
+    moments += [("reporting", 1), ("reported", 1)]
+    for life, (kind, count) in enumerate(moments):
+        pid = zygote.start(url, search_id, seed=life, longest_s=0.2 if kind else 0.02)
         deadline = time.monotonic() + 30
-        while _newest(store, search_id) < newest:
-            assert time.monotonic() < deadline, f"event {newest} never came"
+        while _events(store, search_id, kind) < count:
+            assert time.monotonic() < deadline, f"{count} events {kind} never came"
             time.sleep(0.002)
         time.sleep(rng.uniform(0.0, 0.03))
         os.kill(pid, signal.SIGKILL)
@@ -158,7 +161,7 @@ def strike(
     for life, newest in enumerate(moments):
         pid = zygote.start(url, search_id, seed=life, longest_s=0.1)
         deadline = time.monotonic() + 30
-        while _newest(store, search_id) < newest:
+        while _events(store, search_id, "") < newest:
             assert time.monotonic() < deadline, f"event {newest} never came"
             time.sleep(0.002)
         time.sleep(pause_s)
@@ -168,8 +171,11 @@ def strike(
     assert zygote.ended() == 0
 
 
-def _newest(store: Store, search_id: str) -> int:
-    return next(head.seq for head in store.heads() if head.search_id == search_id)
+def _events(store: Store, search_id: str, kind: str) -> int:
+    """How many there are of a kind, or in all."""
+    if not kind:
+        return next(head.seq for head in store.heads() if head.search_id == search_id)
+    return sum(event.kind == kind for event in store.events(search_id, outcomes=False))
 
 
 def assert_same_search(disturbed: Result, calm: Result) -> None:
@@ -185,7 +191,9 @@ def compare(zygote: Zygote, url: str, name: str) -> None:
     optimizer = {"name": name, **OPTIONS.get(name, {})}
     store = Store(url)
     calm = undisturbed(zygote, store, url, optimizer)
-    disturbed = killed(zygote, store, url, optimizer, kills=KILLS, seed=len(name))
+    disturbed = killed(
+        zygote, store, url, optimizer, kills=KILLS, rounds=calm.kinds["selecting"], seed=len(name)
+    )
     store.close()
     assert_same_search(disturbed, calm)
 
@@ -220,7 +228,7 @@ def test_control_an_optimizer_that_changes_when_asked_is_found_out(
 ) -> None:
     store = Store(sqlite_url)
     calm = undisturbed(zygote, store, sqlite_url, {"name": "moody"})
-    disturbed = killed(zygote, store, sqlite_url, {"name": "moody"}, kills=3, seed=1)
+    disturbed = killed(zygote, store, sqlite_url, {"name": "moody"}, kills=3, rounds=1, seed=1)
     store.close()
     assert len(disturbed.outcomes) == len(calm.outcomes) == EVALUATIONS
     with pytest.raises(AssertionError):

@@ -50,12 +50,14 @@ class Evaluate:
 class Confirm:
     """Merge a recipe and score it on examples that take no part in the search: select or report.
 
-    What comes back is no outcome, and never reaches an optimizer.
+    What comes back is no outcome, and never reaches an optimizer. ``rungs``: only the first
+    examples of each task, as many as the last says; the others say how many were asked for before,
+    for answers depend a little on what is asked together. Empty for all at once.
     """
 
     recipe: Recipe
     suite: Suite
-    race: Race | None = None
+    rungs: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,18 +5,19 @@ from __future__ import annotations
 import errno
 import logging
 import time
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from typing import assert_never
 
 import torch
 
+from evals.evaluator import Evaluator
 from evals.fingerprint import Fingerprint
 from evals.requests import Unscorable
 from evals.suite import Suite
 from search.outcome import Scores
 from search.problems import Invalid
-from search.racing import Race
 from search.recipe import Recipe
 from workers.calibration import calibrate
 from workers.checkpoints.parents import Parents
@@ -138,24 +139,37 @@ class Worker:
         return replace(found, calibration=calibration)
 
     def _evaluate(self, work: Evaluate, zoo: Zoo) -> Evaluated | Rejected:
-        scored = self._judged(work.recipe, work.suite, zoo, gated=work.gated, race=work.race)
+        scored = self._judged(
+            work.recipe, work.suite, zoo, lambda e: e.score(work.race), gated=work.gated
+        )
         if isinstance(scored, Rejected):
             return scored
         return Evaluated(*scored, self._resident(zoo).evaluator(work.suite).left_early)
 
     def _confirm(self, work: Confirm, zoo: Zoo) -> Confirmed | Rejected:
-        scored = self._judged(work.recipe, work.suite, zoo, gated=False)
+        def score(evaluator: Evaluator) -> Scores:
+            if not work.rungs:
+                return evaluator.score()
+            return evaluator.score_first(work.rungs, of=work.recipe.digest)
+
+        scored = self._judged(work.recipe, work.suite, zoo, score, gated=False)
         return scored if isinstance(scored, Rejected) else Confirmed(*scored)
 
     def _judged(
-        self, recipe: Recipe, suite: Suite, zoo: Zoo, *, gated: bool, race: Race | None = None
+        self,
+        recipe: Recipe,
+        suite: Suite,
+        zoo: Zoo,
+        score: Callable[[Evaluator], Scores],
+        *,
+        gated: bool,
     ) -> tuple[Scores, Timings, Fingerprint] | Rejected:
         """As `_scored`, or why this candidate has no scores, wherever it is merged."""
         start = time.perf_counter()
         resident = self._resident(zoo)
         evaluator = resident.evaluator(suite)
         try:
-            return self._scored(recipe, suite, resident, start=start, gated=gated, race=race)
+            return self._scored(recipe, suite, resident, score, start=start, gated=gated)
         except (NotMergeable, Unscorable) as error:
             return Rejected(str(error), fingerprint=evaluator.fingerprint)
 
@@ -164,10 +178,10 @@ class Worker:
         recipe: Recipe,
         suite: Suite,
         resident: Resident,
+        score: Callable[[Evaluator], Scores],
         *,
         start: float,
         gated: bool,
-        race: Race | None,
     ) -> tuple[Scores, Timings, Fingerprint]:
         evaluator = resident.evaluator(suite)
         gate = resident.gate(suite) if gated else None
@@ -178,7 +192,7 @@ class Worker:
         if gate is not None:
             gate.check()
             forward_s += evaluator.forward_s
-        scores = {**evaluator.score(race), **weigh(resident.materializer, suite)}
+        scores = {**score(evaluator), **weigh(resident.materializer, suite)}
         forward_s += evaluator.forward_s
         other_s = time.perf_counter() - start - merge_s - forward_s
         scores = {objective.key: scores[objective.key] for objective in suite.objectives}

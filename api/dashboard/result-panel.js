@@ -36,7 +36,7 @@ export class ResultPanel {
         "p",
         { class: "hint" },
         `Chosen on the select split among ${format.count(result.finalists.length, "finalist")} ` +
-          "and the given models. In brackets 95 % intervals; differences are paired over examples, " +
+          "and the given models, the better half of them on ever more examples. In brackets 95 % intervals; differences are paired over examples, " +
           "positive where the winner is better. Overall is the weighted mean of the objectives, " +
           "each in spans of the given models.",
       ),

@@ -195,10 +195,10 @@ def _event(
 
 
 def examples_to_rows(
-    search_id: str, ordinal: int, split: Split, scores: Scores
+    search_id: str, ordinal: int, split: Split, scores: Scores, first: int | None = None
 ) -> list[dict[str, Any]]:
     """A row of the table of examples for every objective."""
-    key = {"search_id": search_id, "ordinal": ordinal, "split": split.value}
+    key = {"search_id": search_id, "ordinal": ordinal, "split": split.value, "first": first or 0}
     return [
         {**key, "objective": objective, "scores": pack_examples(score.examples)}
         for objective, score in scores.items()
@@ -223,6 +223,8 @@ def confirmation_to_columns(
     """Likewise."""
     kind = confirmation_kind(confirmation.split)
     body = _provenance_to_json(provenance)
+    if confirmation.first is not None:
+        body["first"] = confirmation.first
     match confirmation:
         case HeldOut(scores=scores):
             return kind, {**body, "scores": scores_to_json(scores)}
@@ -264,7 +266,8 @@ def outcome_from_entry(entry: Entry, blobs: Mapping[str, bytes]) -> Outcome:
 def known_from_row(event: Row[Any]) -> Known:
     """Where an event with scores is, or with the reason why there are none, and who found them."""
     provenance = Provenance(event.body["worker"], engine=event.body["engine"], cached=True)
-    return Known(event.search_id, event.ordinal, provenance, event.body.get("reason"))
+    body = event.body
+    return Known(event.search_id, event.ordinal, provenance, body.get("reason"), body.get("first"))
 
 
 def survey_to_body(surveyed: Surveyed) -> dict[str, Any]:
@@ -344,8 +347,10 @@ def search_from_columns(row: Row[Any]) -> Search:
     folders = row.task_folders
     if isinstance(folders, list):  # of a search from before any could be trusted
         folders = {"all": folders, "trusted": []}
+    # A search from before there were races goes on without.
+    spec = {"racing": 0.0, **json.loads(row.spec)}
     submission = Submission(
-        spec=SearchSpec.model_validate_json(row.spec),
+        spec=SearchSpec.model_validate(spec),
         layout=Layout.model_validate_json(row.layout),
         zoo=Zoo(zoo["base"], tuple((name, path) for name, path in zoo["parents"]), zoo["dtype"]),
         directions=row.directions,

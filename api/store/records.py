@@ -94,8 +94,9 @@ class Event:
         at: when it was written, UTC.
         body: JSON; ``{"evaluations": 20}`` of an extension, ``{"problems": [...]}`` of a failure,
             ``{"reason": ...}`` of an infeasible candidate or failed checkpoint, ``{"evaluations":
-            60, "reason": ...}`` of a search that stopped, ``{"finalists": [...]}`` of selecting,
-            ``{"winner": 17}`` of reporting, what a caller appended.
+            60, "reason": ...}`` of a search that stopped, ``{"finalists": [...], "rungs": [13,
+            25]}`` of each round of selecting, ``{"first": 25}`` of scores on so many first
+            examples, ``{"winner": 17}`` of reporting, what a caller appended.
         scores: of a candidate that was scored, selected or reported.
     """
 
@@ -153,13 +154,15 @@ class Provenance:
 class Known:
     """Which candidate of which search has scores that were asked for, or why it has none.
 
-    ``provenance`` is that of whoever uses them again.
+    ``provenance`` is that of whoever uses them again; ``first`` of how many first examples they
+    are, None for all.
     """
 
     search_id: str
     ordinal: int
     provenance: Provenance
     reason: str | None = None
+    first: int | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
 import uuid
@@ -9,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -57,6 +59,7 @@ class _Measured:
     split: Split
     scores: Scores
     key: str | None
+    first: int | None = None
 
 
 class UnknownSearch(LookupError):
@@ -236,7 +239,7 @@ class Store:
         """Write a candidate's scores on the select or the report split; the first report wins.
 
         Returns:
-            its seq, or None when the candidate was confirmed on this split before.
+            its seq, or None when the candidate was confirmed on as many examples of it before.
 
         Raises:
             LookupError: the candidate was never enqueued.
@@ -244,29 +247,32 @@ class Store:
         kind, body = codec.confirmation_to_columns(confirmation, provenance)
         scores = confirmation.scores if isinstance(confirmation, HeldOut) else {}
         ordinal, split = confirmation.candidate.ordinal, confirmation.split
-        measured = _Measured(search_id, ordinal, split, scores, provenance.key)
+        first = confirmation.first
+        measured = _Measured(search_id, ordinal, split, scores, provenance.key, first)
         return self._record(measured, kind, body, and_(IS_NOTE, events.c.kind == kind))
 
     def _record(
         self, measured: _Measured, kind: EventKind, body: Mapping[str, Any], like: Any
     ) -> int | None:
-        """Write an event with its examples, unless there is one ``like`` it."""
+        """Write an event with its examples, unless one ``like`` it is of the same examples."""
         search_id, ordinal, split = measured.search_id, measured.ordinal, measured.split
-        blobs = codec.examples_to_rows(search_id, ordinal, split, measured.scores)
-        earlier = select(events.c.seq).where(
+        first = measured.first
+        blobs = codec.examples_to_rows(search_id, ordinal, split, measured.scores, first)
+        earlier = select(events.c.body).where(
             events.c.search_id == search_id, events.c.ordinal == ordinal, like
         )
 
         def write(connection: Connection) -> int | None:
             seq = _next_seq(connection, search_id)
-            if connection.scalar(earlier) is not None:
+            if first in [known.get("first") for known in connection.scalars(earlier)]:
                 return None
             connection.execute(_new_event(search_id, seq, kind, body, ordinal=ordinal))
             if blobs:
                 connection.execute(insert(examples), blobs)
             if measured.key is not None:
                 row = {"search_id": search_id, "ordinal": ordinal, "split": split.value}
-                connection.execute(insert(score_keys).values(**row, key=measured.key))
+                row |= {"first": first or 0, "key": measured.key}
+                connection.execute(insert(score_keys).values(**row))
             return seq
 
         try:
@@ -416,20 +422,23 @@ class Store:
     def examples(
         self, search_id: str, ordinal: int, split: Split
     ) -> dict[str, NDArray[np.float32]]:
-        """Per-example scores of one candidate, by objective; empty where it was not scored."""
-        query = (
-            select(examples.c.objective, examples.c.scores)
-            .where(
-                examples.c.search_id == search_id,
-                examples.c.ordinal == ordinal,
-                examples.c.split == split.value,
-            )
-            .order_by(examples.c.objective)
-        )
-        return {row.objective: codec.unpack_examples(row.scores) for row in self._all(query)}
+        """Per-example scores of one candidate, by objective; empty where it was not scored.
 
-    def confirmed(self, search_id: str, ordinal: int, split: Split) -> Scores:
-        """Scores on the select or the report split, with all examples; empty without any."""
+        Where it was scored more than once, on ever more examples, the most that there are.
+        """
+        return {line.objective: line.scores for line in self.ledger(search_id, [ordinal], split)}
+
+    def confirmed(
+        self, search_id: str, ordinal: int, split: Split, first: int | None = None
+    ) -> Scores:
+        """Scores on the select or the report split; empty without any.
+
+        Args:
+            search_id: whose log.
+            ordinal: of the candidate.
+            split: select or report.
+            first: those on so many first examples; on the most that there are when None.
+        """
         kind = codec.confirmation_kind(split)
         query = select(events).where(
             events.c.search_id == search_id,
@@ -438,17 +447,31 @@ class Store:
             IS_NOTE,
         )
         found = [codec.event_from_columns(row) for row in self._all(query)]
-        blobs = self.examples(search_id, ordinal, split) if found else {}
+        scored = {event.body.get("first", 0): event.scores for event in found if event.scores}
+        if not scored or (first is not None and first not in scored):
+            return {}
+        which = max(scored, key=_extent) if first is None else first
+        blobs = select(examples.c.objective, examples.c.scores).where(
+            examples.c.search_id == search_id,
+            examples.c.ordinal == ordinal,
+            examples.c.split == split.value,
+            examples.c.first == which,
+        )
+        packed = {row.objective: row.scores for row in self._all(blobs)}
         return {
-            key: Score(score.value, score.stderr, score.count, blobs[key], split)
-            for event in found
-            for key, score in event.scores.items()
+            key: Score(
+                score.value, score.stderr, score.count, codec.unpack_examples(packed[key]), split
+            )
+            for key, score in scored[which].items()
         }
 
     def ledger(
         self, search_id: str, ordinals: Sequence[int], split: Split | None
     ) -> Iterator[Line]:
-        """Per-example scores of some candidates, by ordinal, split and objective."""
+        """Per-example scores of some candidates, by ordinal, split and objective.
+
+        Of a candidate that was scored on ever more examples, the most that there are.
+        """
         if isinstance(ordinals, range):
             chosen = examples.c.ordinal.between(ordinals.start, ordinals.stop - 1)
         else:
@@ -457,9 +480,13 @@ class Store:
         if split is not None:
             query = query.where(examples.c.split == split.value)
         order = (examples.c.ordinal, examples.c.split, examples.c.objective)
-        for row in self._all(query.order_by(*order)):
+        rows = self._all(query.order_by(*order))
+        for (_, of_split, objective), same in groupby(
+            rows, key=lambda row: (row.ordinal, row.split, row.objective)
+        ):
+            row = max(same, key=lambda row: _extent(row.first))
             scores = codec.unpack_examples(row.scores)
-            yield Line(row.ordinal, Split(row.split), row.objective, scores)
+            yield Line(row.ordinal, Split(of_split), objective, scores)
 
     def known(self, key: str) -> Known | None:
         """Whose scores, or lack of any, have this key, in any search; the oldest of equals."""
@@ -476,10 +503,13 @@ class Store:
                 if split is Split.SEARCH
                 else and_(IS_NOTE, events.c.kind == codec.confirmation_kind(split))
             )
-            event = select(events).where(
+            same = select(events).where(
                 events.c.search_id == row.search_id, events.c.ordinal == row.ordinal, of_split
             )
-            return codec.known_from_row(connection.execute(event).one())
+            (event,) = (
+                one for one in connection.execute(same) if one.body.get("first", 0) == row.first
+            )
+            return codec.known_from_row(event)
 
         return self._database.read(read)
 
@@ -547,6 +577,11 @@ class Store:
 
     def _all(self, query: Select[Any]) -> list[Row[Any]]:
         return self._database.read(lambda connection: list(connection.execute(query)))
+
+
+def _extent(first: int) -> float:
+    """How much was scored where it was to be so many first examples; 0 stands for all."""
+    return first or math.inf
 
 
 def _new_id() -> str:

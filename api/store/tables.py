@@ -118,6 +118,8 @@ examples = Table(
     Column("search_id", String(32), primary_key=True),
     Column("ordinal", Integer, primary_key=True, autoincrement=False),
     Column("split", String(16), primary_key=True),
+    # Of how many first examples these scores were to be; 0 where nobody said.
+    Column("first", Integer, primary_key=True, autoincrement=False),
     Column("objective", String(301), primary_key=True),
     Column("scores", LargeBinary, nullable=False),
     ForeignKeyConstraint(
@@ -143,6 +145,7 @@ score_keys = Table(
     Column("search_id", String(32), primary_key=True),
     Column("ordinal", Integer, primary_key=True, autoincrement=False),
     Column("split", String(16), primary_key=True),
+    Column("first", Integer, primary_key=True, autoincrement=False),
     Column("key", String(64), nullable=False, index=True),
     ForeignKeyConstraint(
         ["search_id", "ordinal"],

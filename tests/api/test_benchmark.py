@@ -79,8 +79,8 @@ def test_racing_is_simulated_and_told_in_a_table(capfd: pytest.CaptureFixture[st
         main(["bench", "racing", "--searches", "2"])
     assert not left.value.code
     table = capfd.readouterr().out.splitlines()
-    assert len(table) == 2 + 6
-    assert all("most 20,000" in line or "most 19," in line for line in table[2:])
+    assert len(table) == 2 + 8
+    assert all("most 20,000" in line or "most 19," in line for line in table[2:4])
 
 
 def test_the_digits_experiment_is_repeated(capfd: pytest.CaptureFixture[str]) -> None:

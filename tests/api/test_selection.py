@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator
+from itertools import groupby, pairwise
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ from api.store import Store
 from search.outcome import Scored, Split
 from search.paired import difference
 from search.pareto import preference, span
-from tests.analytic import KEYS, AnalyticFleet, is_degenerate, scores, submission
+from tests.analytic import KEYS, LAYOUT, AnalyticFleet, is_degenerate, scores, submission
 from tests.attending import Over, attending, controller_of, progress_of, turns, wait_for
 from workers.fleet import Fleet
 from workers.messages import Confirm, Evaluate, Job, Rejected, Report
@@ -59,19 +61,70 @@ def test_finalists_and_baselines_are_selected_winner_and_baselines_reported(stor
     search_id = searched(store, fleet)
     reading = read(store, search_id)
     selection = reading.selection
-    assert 0 < len(selection.finalists) <= 6
+    assert 0 < len(selection.finalists) <= 16
     assert set(reading.standings.front) & set(selection.finalists)
     contenders = sorted({*selection.finalists, *BASELINES.values()})
-    assert confirmed(fleet, Split.SELECT) == contenders == sorted(selection.selected)
+    assert sorted(set(confirmed(fleet, Split.SELECT))) == contenders == sorted(selection.selected)
     shown = sorted({selection.winner, *BASELINES.values()})
     assert confirmed(fleet, Split.REPORT) == shown == sorted(selection.reported)
-    assert turns(store, search_id) == ["surveyed", "selecting", "reporting", "finished"]
+    phases = [kind for kind, _ in groupby(turns(store, search_id))]
+    assert phases == ["surveyed", "selecting", "reporting", "finished"]
+
+
+def rounds_of(store: Store, search_id: str) -> list[dict[str, Any]]:
+    return [dict(e.body) for e in store.events(search_id) if e.kind == "selecting"]
+
+
+def test_each_round_scores_who_is_left_on_twice_as_many_examples(store: Store) -> None:
+    fleet = AnalyticFleet()
+    search_id = searched(store, fleet)
+    rounds = rounds_of(store, search_id)
+    assert len(rounds) > 1
+    assert rounds[-1]["rungs"][-1] == LAYOUT.size
+    for before, now in pairwise(rounds):
+        assert now["rungs"][:-1] == before["rungs"]
+        assert now["rungs"][-1] in (2 * before["rungs"][-1], LAYOUT.size)
+        assert set(now["finalists"]) <= set(before["finalists"])
+    jobs = [job.work for job in fleet.submitted if isinstance(job.work, Confirm)]
+    asked = Counter(tuple(w.rungs) for w in jobs if w.suite.split is Split.SELECT and w.rungs)
+    expected = [(tuple(r["rungs"]), set(r["finalists"]) - set(BASELINES.values())) for r in rounds]
+    assert asked == {rungs: len(who) for rungs, who in expected if who}
+    selection = read(store, search_id).selection
+    for ordinal, seen in selection.selected.items():
+        last = max(
+            (r["rungs"][-1] for r in rounds if ordinal in r["finalists"]), default=LAYOUT.size
+        )
+        count = LAYOUT.size if ordinal in BASELINES.values() else last
+        assert {score.count for score in seen.values()} == {count}
+        whole = store.confirmed(search_id, ordinal, Split.SELECT)
+        assert {score.count for score in whole.values()} == {count}
+        assert {len(x) for x in store.examples(search_id, ordinal, Split.SELECT).values()} == {
+            count
+        }
+
+
+def test_where_the_survey_did_not_say_how_many_examples_there_are_all_are_scored_at_once(
+    store: Store,
+) -> None:
+    search_id = store.create_search(submission({"name": "cma_es"}))
+    store.record_survey(search_id, surveyed(()))
+    fleet = AnalyticFleet()
+    attend(store, search_id, fleet)
+    (only,) = rounds_of(store, search_id)
+    assert only["rungs"] == []
+    contenders = sorted({*only["finalists"], *BASELINES.values()})
+    assert confirmed(fleet, Split.SELECT) == contenders
+    assert read(store, search_id).selection.winner in contenders
 
 
 def test_the_winner_is_the_best_on_select_and_not_on_search(store: Store) -> None:
-    reading = read(store, searched(store))
+    search_id = searched(store)
+    reading = read(store, search_id)
+    last = {*rounds_of(store, search_id)[-1]["finalists"], *BASELINES.values()}
     selected = {
-        n: [entry[key].value for key in KEYS] for n, entry in reading.selection.selected.items()
+        n: [entry[key].value for key in KEYS]
+        for n, entry in reading.selection.selected.items()
+        if n in last
     }
     unit = span([selected[n] for n in BASELINES.values()])
     values = {n: float(preference(point, [1, 1], unit)) for n, point in selected.items()}
@@ -200,7 +253,8 @@ def test_a_search_can_pause_while_it_chooses(store: Store) -> None:
         wait_for(lambda: progress_of(store, search_id).state == "paused", "the pause")
         store.append(search_id, "resume")
         wait_for(lambda: progress_of(store, search_id).state == "finished", "the end")
-    assert len(confirmed(fleet, Split.SELECT)) == len(set(confirmed(fleet, Split.SELECT)))
+    jobs = [job.id for job in fleet.submitted]
+    assert len(jobs) == len(set(jobs))
 
 
 class Picky(AnalyticFleet):
@@ -218,14 +272,16 @@ class Picky(AnalyticFleet):
 
 
 def test_who_cannot_be_scored_again_cannot_win_and_the_search_still_ends(store: Store) -> None:
-    winner = read(store, searched(store)).selection.winner
-    search_id = searched(store, Picky(f"/select/{winner}"))
+    search_id = searched(store)
+    winner = read(store, search_id).selection.winner
+    last = rounds_of(store, search_id)[-1]["rungs"][-2]
+    search_id = searched(store, Picky(f"/select/{last}/{winner}"))
     selection = read(store, search_id).selection
     assert selection.winner not in (None, winner)
-    (body,) = (
-        e.body for e in store.events(search_id) if (e.kind, e.ordinal) == ("selected", winner)
-    )
-    assert body["reason"] == "t is not finite (nan)"
+    told = [e.body for e in store.events(search_id) if (e.kind, e.ordinal) == ("selected", winner)]
+    assert told[-1]["reason"] == "t is not finite (nan)"
+    assert len(told) > 1, "control: it was scored before, on fewer examples"
+    assert winner not in rounds_of(store, search_id)[-1]["finalists"]
 
 
 def test_a_baseline_that_cannot_be_reported_is_compared_with_nothing(store: Store) -> None:

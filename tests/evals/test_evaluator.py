@@ -257,8 +257,8 @@ def forty(folder: Path) -> Path:
 
 def race(key: str, quality: float) -> Race:
     """Against one that is known to have this quality."""
-    nothing = np.zeros(40)
-    course = Course(((1.0, Belief(0.5, 0.04)),), 0.0, 0.25, nothing, nothing)
+    nothing, prior = np.zeros(40), Belief(0.5, 0.04)
+    course = Course(((1.0, prior),), (prior,), 0.0, 0.25, nothing, nothing)
     return Race({key: course}, (Incumbent(0, {key: Belief(quality, 1e-6)}),), 0.05)
 
 
@@ -278,6 +278,47 @@ def test_a_candidate_that_is_behind_is_scored_on_the_first_rung_only(
     assert (early.count, early.examples.shape) == (16, (16,))
     np.testing.assert_array_equal(early.examples, whole.examples[:16])
     assert evaluator.score()[objective.key] == whole
+
+
+def test_the_first_examples_score_alike_whoever_has_scored_fewer_of_them(
+    lab: Any, model: Any, tokenizer: Any
+) -> None:
+    """A task with 9 examples is whole before one with 12; groups and perplexities come along."""
+    keys = (*KEYS, "t_continue/perplexity")
+    work = suite(lab, *keys, split=Split.SELECT)
+    remembering, forgetful = (Evaluator(model, tokenizer, work) for _ in range(2))
+    whole = forgetful.score()
+    for rungs in ((2,), (2, 4), (2, 4, 9)):
+        found = remembering.score_first(rungs, of="one")
+        assert found == forgetful.score_first(rungs, of=f"another {rungs}")
+        assert {score.count for score in found.values()} == {rungs[-1]}
+        for key, score in found.items():
+            np.testing.assert_allclose(
+                score.examples, whole[key].examples[: rungs[-1]], rtol=1e-4, atol=1e-5
+            )
+            assert score.split is Split.SELECT
+    for key, score in found.items():
+        assert score.value == pytest.approx(whole[key].value, rel=1e-4)
+
+
+def test_who_comes_again_is_asked_only_what_is_new(
+    lab: Any, model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluator = Evaluator(model, tokenizer, suite(lab, KEYS[0], split=Split.SELECT))
+    asked: list[int] = []
+    run = Engine.run
+
+    def counting(engine: Engine, plan: Any, stems: Any = None) -> Any:
+        found = run(engine, plan, stems)
+        asked.append(len(found) // 8)  # four choices, asked with and without their context
+        return found
+
+    monkeypatch.setattr(Engine, "run", counting)
+    evaluator.score_first((2,), of="one")
+    evaluator.score_first((2,), of="two")
+    evaluator.score_first((2, 4), of="one")
+    evaluator.score_first((2, 4, 9), of="three")
+    assert asked == [2, 2, 2, 2, 2, 5]
 
 
 def test_perplexities_do_not_race(lab: Any, tokenizer: Any) -> None:

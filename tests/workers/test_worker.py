@@ -14,6 +14,7 @@ from evals import pacing
 from evals.batching import Batching, Pacing
 from evals.fingerprint import device_name
 from evals.suite import Split, Suite
+from search.outcome import Scores
 from search.recipe import Recipe, Step, mixture
 from tests.tiny import save_llama
 from tests.workers.tiny_zoo import make_suite, make_zoo
@@ -274,6 +275,24 @@ def test_scores_of_each_split_say_what_they_are(zoo: Zoo, suite: Suite) -> None:
     assert {s.split for s in evaluated(worker, zoo, suite, AVERAGE).scores.values()} == {
         Split.SEARCH
     }
+
+
+def test_a_round_scores_the_first_examples_and_goes_on_where_it_was(zoo: Zoo, suite: Suite) -> None:
+    held, worker = replace(suite, split=Split.REPORT), Worker()
+
+    def confirmed(by: Worker, *rungs: int) -> Scores:
+        result = by.run(Job("c", zoo, Confirm(AVERAGE, held, rungs)))
+        assert isinstance(result, Confirmed)
+        return result.scores
+
+    few = confirmed(worker, 15)
+    evaluated(worker, zoo, suite, mixture(("p0",), (1.0,)))
+    more = confirmed(worker, 15, 30)
+    assert {score.count for score in few.values()} == {15}
+    assert {score.count for score in more.values()} == {30}
+    assert more == confirmed(Worker(), 15, 30), "whoever was somewhere else scores the same"
+    for key, score in more.items():
+        assert score.examples[:15].tolist() == few[key].examples.tolist()
 
 
 def test_examples_that_changed_since_the_survey_are_a_problem_with_the_task(

@@ -1,5 +1,6 @@
 """Opening, upgrading, and what happens when the database goes away."""
 
+import json
 import sqlite3
 import threading
 import time
@@ -168,4 +169,18 @@ def test_control_without_patience_a_crash_reaches_the_caller(postgres: Postgres)
         store.append(search_id, "pause")
     postgres.start()
     assert store.append(search_id, "pause") == 1
+    store.close()
+
+
+def test_a_search_from_before_there_were_races_goes_on_without(database_url: str) -> None:
+    store = Store(database_url)
+    search_id = store.create_search(submission())
+    assert store.search(search_id).spec.racing > 0
+    engine = sa.create_engine(database_url)
+    with engine.begin() as connection:
+        spec = json.loads(connection.scalar(sa.select(tables.searches.c.spec)) or "")
+        del spec["racing"]
+        connection.execute(sa.update(tables.searches).values(spec=json.dumps(spec)))
+    engine.dispose()
+    assert store.search(search_id).spec.racing == 0
     store.close()

@@ -12,7 +12,7 @@ import pytest
 from api.rebuild import suite as suite_of
 from api.store import IdempotencyConflict, Provenance, Store, UnknownSearch
 from evals.suite import Split
-from search.outcome import Candidate, Infeasible, Origin, Score, Scored
+from search.outcome import Candidate, HeldOut, Infeasible, Origin, Score, Scored
 from search.recipe import mixture
 from tests.analytic import geometry, scores, submission
 from workers.messages import Surveyed, Timings
@@ -146,6 +146,36 @@ def test_an_outcome_comes_back_to_the_bit(store: Store, search_id: str) -> None:
     assert entry.outcome is not None
     assert (entry.timings, entry.worker, entry.outcome.seq) == (TIMINGS, "w1", 1)
     assert entry.outcome.scores["add/score"].value == 0.1 + 0.2
+
+
+def held_out(of: Candidate, first: int | None, count: int) -> HeldOut:
+    return HeldOut(of, Split.SELECT, scores(of.recipe, Split.SELECT, count), first)
+
+
+def test_a_candidate_is_scored_on_ever_more_examples_once_each(
+    store: Store, search_id: str
+) -> None:
+    one = candidate(0)
+    store.enqueue(search_id, one)
+    few, more, whole = held_out(one, 9, 9), held_out(one, 18, 18), held_out(one, None, 72)
+    for seq, held in enumerate((few, more, whole), start=1):
+        provenance = Provenance("w", TIMINGS, {"torch": "2"}, f"key {held.first}")
+        assert store.record_confirmation(search_id, held, provenance) == seq
+        assert store.confirmed(search_id, 0, Split.SELECT) == held.scores
+        examples = store.examples(search_id, 0, Split.SELECT)
+        assert {key: len(x) for key, x in examples.items()} == {
+            key: score.count for key, score in held.scores.items()
+        }
+    again = held_out(one, 18, 17)
+    assert store.record_confirmation(search_id, again, Provenance("late", TIMINGS)) is None
+    assert store.confirmed(search_id, 0, Split.SELECT, 9) == few.scores
+    assert store.confirmed(search_id, 0, Split.SELECT, 18) == more.scores
+    assert store.confirmed(search_id, 0, Split.SELECT, 7) == {}
+    assert [event.body.get("first") for event in store.events(search_id)] == [9, 18, None]
+    for first in (9, 18, None):
+        known = store.known(f"key {first}")
+        assert known is not None
+        assert (known.ordinal, known.first) == (0, first)
 
 
 def test_an_infeasible_candidate_keeps_its_reason(store: Store, search_id: str) -> None:
