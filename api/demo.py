@@ -59,7 +59,7 @@ def demo(
     console.print(f"Dashboard, from step 2 on: [link={_url(settings)}]{_url(settings)}[/]")
     playground = _playground(console, settings.playground, seed)
     spec = out / "spec.yaml"
-    spec.write_text(yaml.safe_dump(_spec(playground, evaluations, seed), sort_keys=False))
+    spec.write_text(yaml.safe_dump(playground_spec(playground, evaluations, seed), sort_keys=False))
     with _service(settings, out, keep=keep) as client:
         console.print(f"[bold]2[/] Service: up, everything it keeps is in {settings.home}")
         search = _search(console, client, spec)
@@ -87,7 +87,8 @@ def _playground(console: Console, folder: Path, seed: int) -> Playground:
     return playground
 
 
-def _spec(playground: Playground, evaluations: int, seed: int) -> dict[str, Any]:
+def playground_spec(playground: Playground, evaluations: int, seed: int) -> dict[str, Any]:
+    """A search of the playground's merges, as a client sends it."""
     return {
         "name": "demo",
         "base": {"path": str(playground.base)},

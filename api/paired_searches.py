@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from api.attended import Attended, write
+from api.demo import playground_spec
 from api.selection import Selection
 from api.settings import Settings
 from api.store import Store
 from api.validation import validate
-from evals.playground import Playground, build
+from evals.playground import build
 from evals.playground.margin import row
 from evals.suite import Split
 from search.spec import RACING
@@ -74,9 +75,10 @@ def paired_searches(
     )
     worker = Worker()
     for seed in seeds:
+        document = playground_spec(playground, evaluations, seed)
+        document["optimizer"] = {"name": optimizer}
         flat, raced = (
-            one_search(own, worker, _document(playground, optimizer, evaluations, seed, error))
-            for error in (0.0, RACING)
+            one_search(own, worker, document | {"racing": error}) for error in (0.0, RACING)
         )
         yield Pair(seed, flat, raced)
 
@@ -156,27 +158,3 @@ def _cost(store: Store, search_id: str) -> Cost:
         left_early=sum(bool(event.body.get("left_early")) for event in searched),
         report=row(store.confirmed(search_id, selection.winner, Split.REPORT))["mean"],
     )
-
-
-def _document(
-    playground: Playground, optimizer: str, evaluations: int, seed: int, error: float
-) -> dict[str, Any]:
-    return {
-        "name": "playground",
-        "base": {"path": str(playground.base)},
-        "parents": [{"name": name, "path": str(path)} for name, path in playground.parents.items()],
-        "method": "task_arithmetic",
-        "space": {
-            "blocks": {"layers": 2, "modules": ["attention", "mlp"]},
-            "parameters": {"weight": {"low": 0.0, "high": 1.5}},
-        },
-        "objectives": [
-            objective.model_dump(mode="json", exclude_defaults=True)
-            for objective in playground.objectives
-        ],
-        "optimizer": {"name": optimizer},
-        "budget": {"evaluations": evaluations, "parallel": 4},
-        "dtype": "float32",
-        "racing": error,
-        "seed": seed,
-    }

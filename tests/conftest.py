@@ -1,14 +1,17 @@
-"""Databases, a browser and a trained playground for every test that wants one."""
+"""Databases, homes, a browser and a trained playground for every test that wants one."""
 
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from api.store import Store
 from evals.playground import Playground, build
 from tests.browser import base_url, browser_type_launch_args, watch, watched_page
 from tests.postgres import MISSING, Postgres
+from tests.real import make_home
 
 __all__ = ["base_url", "browser_type_launch_args", "watch", "watched_page"]
 
@@ -37,6 +40,19 @@ def sqlite_url() -> Iterator[str]:
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
         yield f"sqlite:///{folder}/log.db"
+
+
+@pytest.fixture
+def store(sqlite_url: str) -> Iterator[Store]:
+    """A log without searches."""
+    with closing(Store(sqlite_url)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """Of a service: tiny models and tasks."""
+    return make_home(tmp_path)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -10,7 +10,7 @@ import os
 import pickle
 import runpy
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,13 +66,6 @@ def scene(good: Path, tmp_path: Path) -> Scene:
     home = tmp_path / "home"
     shutil.copytree(good, home)
     return Scene(document(), home, tmp_path / "marker")
-
-
-@pytest.fixture
-def store(sqlite_url: str) -> Iterator[Store]:
-    opened = Store(sqlite_url)
-    yield opened
-    opened.close()
 
 
 def shard(folder: Path) -> None:

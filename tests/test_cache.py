@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from evals.batching import Batching, Pacing
 from evals.fingerprint import device_name
 from search.outcome import Infeasible, Outcome, Scored
 from search.recipe import mixture
-from tests.real import attend, document, make_home, submit
+from tests.real import attend, document, submit
 from tests.tiny import save_llama
 from workers.local_fleet import LocalFleet
 from workers.messages import Confirm, Evaluate, Evaluated, Job, Rejected, Survey
@@ -27,17 +27,6 @@ DIFFERENT = 8
 
 # What a worker makes of a job; a test may change what it says.
 Run = Callable[[Job], Result]
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    return make_home(tmp_path)
-
-
-@pytest.fixture
-def store(sqlite_url: str) -> Iterator[Store]:
-    with closing(Store(sqlite_url)) as opened:
-        yield opened
 
 
 def searched(

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from api.store import Entry, Store
 from search.outcome import Infeasible, Outcome
-from tests.real import attend, client_of, document, make_home, submit
+from tests.real import attend, client_of, document, submit
 from tests.tiny import save_llama
 from workers.local_fleet import LocalFleet
 from workers.messages import Confirm, Evaluate, Job, Rejected
@@ -27,17 +24,6 @@ LARGE = {
     },
     "budget": {"evaluations": 16, "parallel": 4},
 }
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    return make_home(tmp_path)
-
-
-@pytest.fixture
-def store(sqlite_url: str) -> Iterator[Store]:
-    with closing(Store(sqlite_url)) as opened:
-        yield opened
 
 
 class Searched:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,23 +12,12 @@ from safetensors.numpy import load_file
 
 from api.store import Entry, Store
 from search.outcome import Scored
-from tests.real import attend, document, make_home, submit
+from tests.real import attend, document, submit
 from workers.local_fleet import LocalFleet
 from workers.mergekit import mergekit_yaml
 from workers.worker import Worker
 
 FOLDERS = {"base": "base", "one": "p0", "two": "p1"}
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    return make_home(tmp_path)
-
-
-@pytest.fixture
-def store(sqlite_url: str) -> Iterator[Store]:
-    with closing(Store(sqlite_url)) as opened:
-        yield opened
 
 
 def searched(home: Path, store: Store, **changes: Any) -> list[Entry]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -61,12 +61,6 @@ def write_group(home: Path, *, weight_by_size: bool) -> None:
     average = [{"metric": "acc", "weight_by_size": weight_by_size}]
     group = {"group": "tiny_all", "task": list(PARTS), "aggregate_metric_list": average}
     (home / "tasks/tiny_all.yaml").write_text(yaml.safe_dump(group))
-
-
-@pytest.fixture
-def store(sqlite_url: str) -> Iterator[Store]:
-    with closing(Store(sqlite_url)) as opened:
-        yield opened
 
 
 def searched(

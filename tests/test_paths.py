@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from evals.suite import Split, Suite
 from search.outcome import Scored
 from search.recipe import mixture
 from search.spec import Objective
-from tests.real import attend, document, make_home, submit
+from tests.real import attend, document, submit
 from workers.local_fleet import LocalFleet
 from workers.merge_folder import merge_into_folder
 from workers.messages import Evaluate, Evaluated, Job, Zoo
@@ -27,17 +26,6 @@ PATHS = {
     },
     "budget": {"evaluations": 16, "parallel": 4},
 }
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    return make_home(tmp_path)
-
-
-@pytest.fixture
-def store(sqlite_url: str) -> Iterator[Store]:
-    with closing(Store(sqlite_url)) as opened:
-        yield opened
 
 
 def searched(home: Path, store: Store, **changes: Any) -> tuple[str, list[Entry]]:

@@ -30,7 +30,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "map": {"initial": 20, "population": 16, "generations": 4},
     "nsga2": {"population": 8},
 }
-OPTIMIZERS = [module.name for module in pkgutil.iter_modules(search.optimizers.__path__)]
+# Of a file that holds several, one.
+ONE_OF = {"optuna_samplers": "optuna_tpe"}
+OPTIMIZERS = [
+    ONE_OF.get(module.name, module.name)
+    for module in pkgutil.iter_modules(search.optimizers.__path__)
+]
 
 
 class Zygote:

@@ -16,13 +16,6 @@ from tests.serving import TOKEN, accept
 
 
 @pytest.fixture
-def store(sqlite_url: str) -> Iterator[Store]:
-    opened = Store(sqlite_url)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     for name in ("NICHEMERGE_API_TOKEN", "NICHEMERGE_HOME", "NICHEMERGE_MODEL_ROOTS"):
         monkeypatch.delenv(name, raising=False)

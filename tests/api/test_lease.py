@@ -1,20 +1,10 @@
 """Leases are kept while their holder lives, and lapse when it does not."""
 
 import time
-from collections.abc import Iterator
-
-import pytest
 
 from api.lease import Leases
 from api.store import Store
 from tests.attending import wait_for
-
-
-@pytest.fixture
-def store(sqlite_url: str) -> Iterator[Store]:
-    opened = Store(sqlite_url)
-    yield opened
-    opened.close()
 
 
 def test_a_lease_is_renewed_until_it_is_released(store: Store) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
 from itertools import groupby, pairwise
 from typing import Any
 
@@ -23,13 +22,6 @@ from workers.fleet import Fleet
 from workers.messages import Confirm, Evaluate, Job, Rejected, Report
 
 BASELINES = {"base": 0, "add": 1, "reverse": 2, "average": 3}
-
-
-@pytest.fixture
-def store(sqlite_url: str) -> Iterator[Store]:
-    opened = Store(sqlite_url)
-    yield opened
-    opened.close()
 
 
 def searched(store: Store, fleet: Fleet | None = None, **changes: Any) -> str:

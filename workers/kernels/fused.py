@@ -85,6 +85,12 @@ def _when_called(make: Callable[Parameters, Kernel]) -> Callable[Parameters, Loo
     return loop
 
 
+def rounded(coefficients: Iterable[float]) -> list[np.float32]:
+    """As loops take them; what is too large becomes an infinity, which `run` then finds."""
+    with np.errstate(over="ignore"):
+        return [np.float32(coefficient) for coefficient in coefficients]
+
+
 def fits(loop: Loop, out: Tensor, tensors: Sequence[Tensor]) -> bool:
     """Whether a loop is to serve tensors: on the CPU, contiguous, float32 or bfloat16."""
     least = 1 if loop.ready else _WORTHWHILE

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -55,7 +54,7 @@ def weighted_sum(out: Tensor, tensors: Sequence[Tensor], coefficients: Sequence[
         return
     loop = fused.linear(len(terms))
     if fused.fits(loop, out, [tensor for tensor, _ in terms]):
-        fused.run(loop, [flat, *(t for t, _ in terms)], [np.float32(c) for _, c in terms])
+        fused.run(loop, [flat, *(t for t, _ in terms)], fused.rounded(c for _, c in terms))
         return
     block = _BLOCK if out.device.type == "cpu" else flat.numel()
     dtype = sum_dtype(out)

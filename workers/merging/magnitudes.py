@@ -50,7 +50,7 @@ class Band:
         rows = [[bound.above(low) for bound in sets] for low, _ in parts]
         cuts = [low for low, _ in parts] + [size]
         limits = np.array(rows, np.float32), np.array(cuts, np.int64)
-        return [np.float32(factor) for factor in factors], limits, ()
+        return fused.rounded(factors), limits, ()
 
     @property
     def _open(self) -> bool:

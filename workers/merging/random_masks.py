@@ -52,7 +52,7 @@ class Chosen:
         factors: Sequence[float],
         size: int,  # noqa: ARG002 - all of it
     ) -> tuple[Sequence[object], Sequence[object], Sequence[object]]:
-        scaled = [np.float32(factor) for factor in factors]
+        scaled = fused.rounded(factors)
         return scaled, [_limit(below) for below in self.below], _keys(self)
 
 
@@ -97,7 +97,9 @@ class Ranked:
     ) -> tuple[Sequence[object], Sequence[object], Sequence[object]]:
         levels = [self._levels(parent) for parent in range(len(factors))]
         scaled = [
-            tuple(np.float32(factor / share if self.unbiased else factor) for share in row.tolist())
+            tuple(
+                fused.rounded(factor / share if self.unbiased else factor for share in row.tolist())
+            )
             for factor, row in zip(factors, levels, strict=True)
         ]
         limits = [tuple(_limit(int(below)) for below in _units(row).tolist()) for row in levels]

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Literal, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -144,8 +143,8 @@ def add_task_vectors(
     if loop is not None and sources.start % 2 == 0 and fused.fits(loop, out, tensors):
         arrays = [tensor.view(-1) for tensor in (out, *tensors)]
         scaled, limits, last = sparsity.scalars(factors, out.numel())
-        weights = [np.float32(value) for value in weight]
-        fused.run(loop, arrays, (*scaled, *weights, *limits, np.float32(factor), *last))
+        weights, (common,) = fused.rounded(weight), fused.rounded([factor])
+        fused.run(loop, arrays, (*scaled, *weights, *limits, common, *last))
         return
     vectors = TaskVectors(out, sources)
     target = out.view(-1)

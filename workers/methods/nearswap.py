@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -47,7 +46,7 @@ def nearswap(out: Tensor, sources: Sources, *, t: float) -> None:
     loop = fused.clamped()
     if fused.fits(loop, out, [sources.base, sources.parents[0]]):
         arrays = [x.view(-1) for x in (out, sources.base, sources.parents[0])]
-        fused.run(loop, arrays, [np.float32(t)])
+        fused.run(loop, arrays, fused.rounded([t]))
         return
     target, base, parent = out.view(-1), sources.base.reshape(-1), sources.parents[0].reshape(-1)
     step = _BLOCK if out.device.type == "cpu" else max(1, out.numel())
