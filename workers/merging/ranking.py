@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,6 +18,8 @@ from workers.kernels import fused
 # ranks are kept, and the count that is asked for is rounded to them.
 _EXACT = 1 << 16
 _PLACES = 1 << 13
+# Threads that count at the same time, each in tables of 25 MB.
+_COUNTERS = threading.BoundedSemaphore(2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +100,8 @@ def rank(base: Tensor, parent: Tensor) -> Ranking:
         parent: (n,); differences are taken in float32, of few elements in float64 where it is that.
     """
     if base.numel() > _EXACT:
-        return _counted(*(fused.view(fused.readable(tensor)) for tensor in (base, parent)))
+        with _COUNTERS:
+            return _counted(*(fused.view(fused.readable(tensor)) for tensor in (base, parent)))
     wide = torch.promote_types(base.dtype, torch.float32)
     return _sorted((parent.to(wide) - base.to(wide)).abs_().cpu().numpy())
 
@@ -127,6 +131,7 @@ def _counted(base: NDArray[np.generic], parent: NDArray[np.generic]) -> Ranking:
     count(base, parent, counts, sums)
     bins = np.flatnonzero(counts)[::-1]
     inside, total = counts[bins].astype(np.int64), sums[bins]
+    del counts, sums
     upto, sums_upto = np.cumsum(inside), np.cumsum(total)
     spacing = base.size // _PLACES
     ends = np.unique(np.searchsorted(upto, np.arange(spacing, base.size + spacing, spacing)))
