@@ -6,12 +6,17 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from api.store import Store
 from evals.playground import Playground, build
 from tests.browser import base_url, browser_type_launch_args, watch, watched_page
 from tests.postgres import MISSING, Postgres
 from tests.real import make_home
+
+# A property that takes long on a busy machine is no less true.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 __all__ = ["base_url", "browser_type_launch_args", "watch", "watched_page"]
 

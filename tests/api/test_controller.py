@@ -114,9 +114,7 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> list[Outcome]:
     return outcomes
 
 
-@settings(
-    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(slots=st.integers(1, 8), choices=st.lists(st.integers(0, 15), max_size=40))
 def test_candidates_do_not_depend_on_workers_or_order_of_arrival(
     store: Store, expected: list[Outcome], slots: int, choices: list[int]

@@ -113,9 +113,7 @@ def test_a_known_file_is_not_sent_again(client: TestClient, path: str) -> None:
     assert get(client, path, if_none_match='"other"').status_code == 200
 
 
-@settings(
-    deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cuts=st.lists(st.integers(0, len(CONTENT)), max_size=5))
 def test_parts_put_together_are_the_file(client: TestClient, path: str, cuts: list[int]) -> None:
     edges = sorted({0, len(CONTENT), *cuts})
@@ -174,9 +172,7 @@ names = st.one_of(
 )
 
 
-@settings(
-    deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(name=names)
 def test_no_name_leads_out_of_the_checkpoint(
     client: TestClient, artifacts: Artifacts, tmp_path: Path, path: str, name: str

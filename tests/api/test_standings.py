@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from api.standings import Standings
@@ -36,7 +36,6 @@ def standings(*events: Event, bounds: dict[str, object] | None = None) -> Standi
 
 
 @given(POINTS, st.lists(st.integers(1, 7), min_size=1))
-@settings(deadline=None)
 def test_portions_do_not_matter_and_the_whole_is_right(
     points: list[tuple[float, float]], portions: list[int]
 ) -> None:

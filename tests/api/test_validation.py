@@ -330,9 +330,7 @@ pieces = st.sampled_from(
 paths = st.one_of(st.text(min_size=1, max_size=60), st.lists(pieces, min_size=1).map("/".join))
 
 
-@configured(
-    deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@configured(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(path=paths)
 def test_no_path_leads_out_of_the_roots(settings: Settings, path: str) -> None:
     ref = ModelRef.model_construct(path=path, hub=None, revision=None)

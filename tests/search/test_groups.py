@@ -7,7 +7,7 @@ from search.groups import EVERYWHERE, Spread, apart, everywhere, gradient, refin
 from search.layout import LayerGroups, Layout, Partition, Tensor
 from tests.search.conftest import llama
 
-EXAMPLES = settings(max_examples=25, deadline=None)
+EXAMPLES = settings(max_examples=25)
 PARTITIONS: list[Partition] = [
     LayerGroups(layers=1),
     LayerGroups(layers=1, modules=("attention", "mlp")),

@@ -10,7 +10,7 @@ from search.groups import apart, everywhere
 from search.layout import Layout
 from search.lengths import Lengths, points, shares
 
-EXAMPLES = settings(max_examples=25, deadline=None)
+EXAMPLES = settings(max_examples=25)
 RNG = np.random.default_rng(5)
 UNITS = st.lists(st.floats(0, 1), min_size=1, max_size=6)
 

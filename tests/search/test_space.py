@@ -17,7 +17,7 @@ from search.space import EVERYWHERE, Choice, Gene, SearchSpace
 from search.spec import SearchSpec, parse_spec
 from tests.search.conftest import llama
 
-EXAMPLES = settings(max_examples=25, deadline=None)
+EXAMPLES = settings(max_examples=25)
 
 
 @pytest.fixture

@@ -299,7 +299,7 @@ contexts = st.lists(st.sampled_from(["the ", "cab", " a", "x", "e"]), max_size=1
 answers = st.lists(st.sampled_from([" a", "b", "the"]), min_size=1, max_size=5).map("".join)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     st.lists(
         st.tuples(contexts, st.lists(answers, min_size=1, max_size=4)), min_size=1, max_size=8

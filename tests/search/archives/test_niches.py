@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
@@ -74,7 +74,6 @@ def test_draws_follow_the_law_of_the_authors_code() -> None:
 
 
 @given(RIGHT_OR_WRONG, st.floats(0, 3))
-@settings(deadline=None)
 def test_right_or_wrong_examples_are_shared_by_their_solvers(scores: Matrix, alpha: float) -> None:
     fitness = np.zeros(len(scores))
     for column in scores.T:
@@ -84,7 +83,6 @@ def test_right_or_wrong_examples_are_shared_by_their_solvers(scores: Matrix, alp
 
 
 @given(GRADED, st.floats(0, 3))
-@settings(deadline=None)
 def test_graded_examples_count_from_the_worst_and_hold_what_the_best_gets(
     scores: Matrix, alpha: float
 ) -> None:
@@ -101,7 +99,6 @@ def test_graded_examples_count_from_the_worst_and_hold_what_the_best_gets(
 
 
 @given(RIGHT_OR_WRONG | GRADED, st.integers(1, 4))
-@settings(deadline=None)
 def test_the_worst_of_archive_and_child_leaves_the_first_of_several(
     scores: Matrix, capacity: int
 ) -> None:
@@ -115,7 +112,6 @@ def test_the_worst_of_archive_and_child_leaves_the_first_of_several(
 
 
 @given(RIGHT_OR_WRONG | GRADED)
-@settings(deadline=None)
 def test_nobody_mates_with_itself(scores: Matrix) -> None:
     archive = filled(scores)
     for first in range(len(scores)):
@@ -131,7 +127,6 @@ def test_where_nobody_is_better_at_anything_fitness_decides() -> None:
 
 
 @given(RIGHT_OR_WRONG | GRADED, st.floats(0, 3))
-@settings(deadline=None)
 def test_attraction_is_what_a_mate_gets_more_of_each_example(scores: Matrix, alpha: float) -> None:
     """Equation 4, element by element; shares as in the two tests above."""
     right_or_wrong = np.isin(scores, (0.0, 1.0)).all()

@@ -14,9 +14,7 @@ from safetensors.torch import save_file
 
 from workers.checkpoints.headers import MAX_HEADER_BYTES, MAX_TENSORS, Malformed, read_header
 
-FUZZ = settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+FUZZ = settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def raw(header: Any, data: bytes = b"", length: int | None = None) -> bytes:

@@ -50,7 +50,7 @@ def test_without_known_heads_attention_is_left_alone() -> None:
     assert aligned(case.models["base"], case.models["m0"], None)[1] == {}
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     st.integers(0, 2**32),
     st.sampled_from([(4, 4), (6, 2), (8, 1), (6, 3)]),

@@ -42,7 +42,7 @@ ADDING = [
 VOTING = ("ties", "dare_ties", "breadcrumbs_ties")
 MASKING = ("dare_linear", "della", "della_linear", "breadcrumbs")
 seeds = st.integers(0, 2**32)
-EXAMPLES = settings(max_examples=25, deadline=None)
+EXAMPLES = settings(max_examples=25)
 
 
 def model(seed: int, *shape: int, scale: float = 1.0) -> dict[str, Tensor]:
@@ -408,7 +408,7 @@ def test_the_largest_survive_and_of_equal_ones_the_first(
     values=st.lists(st.integers(-4, 4).map(float), min_size=1, max_size=40),
     density=st.floats(0.01, 1.0),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_the_trim_is_that_of_a_stable_sort(values: list[float], density: float) -> None:
     kept = max(1, int(density * len(values)))
     order = sorted(range(len(values)), key=lambda i: -abs(values[i]))[:kept]

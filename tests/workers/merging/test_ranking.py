@@ -26,7 +26,7 @@ def chosen(magnitudes: Tensor, largest: Largest) -> list[int]:
     values=st.lists(st.integers(0, 5).map(float), min_size=1, max_size=40),
     share=st.floats(0, 1),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_they_are_those_of_a_stable_sort(
     dtype: torch.dtype, values: list[float], share: float
 ) -> None:

@@ -24,7 +24,7 @@ numbers = st.floats(width=32, allow_nan=False)
 
 
 @given(values=st.lists(numbers, min_size=1, max_size=30), data=st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_place_is_that_of_a_sort(values: list[float], data: st.DataObject) -> None:
     row = torch.tensor([values, [-value for value in values]])
     places = data.draw(st.lists(st.integers(0, len(values) - 1), min_size=1, max_size=3))
@@ -45,7 +45,7 @@ def test_doubles_are_told_apart_to_the_last_bit() -> None:
     values=st.lists(st.integers(-3, 3).map(float), min_size=1, max_size=30),
     count=st.integers(1, 30),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_of_equal_values_the_first_are_larger(values: list[float], count: int) -> None:
     order = sorted(range(len(values)), key=lambda i: -values[i])[:count]
     mask = largest_mask(torch.tensor(values), count)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from workers import merge_state_dicts
 
-EXAMPLES = settings(max_examples=25, deadline=None)
+EXAMPLES = settings(max_examples=25)
 seeds = st.integers(0, 2**32)
 
 
